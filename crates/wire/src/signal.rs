@@ -49,6 +49,12 @@ pub enum ClientMessage {
         /// What it is.
         data: SignalData,
     },
+    /// The data channel to a neighbour closed or never opened: it does not count as one any more, and the server may
+    /// pair the two again, though it prefers others.
+    Lost {
+        /// The neighbour.
+        peer: PeerId,
+    },
     /// What this peer carried since it joined; for the publisher's statistics.
     Stats {
         /// The counters.

@@ -1,0 +1,88 @@
+//! Every bound of the signalling core, with its reason, and the values that a server may set.
+
+use headwater_wire::signal::IceServer;
+
+use crate::time::Duration;
+
+/// Most connections, joined or not. Each costs the shell some 20 KiB, so this is about 2 GiB.
+pub const MAX_CONNECTIONS: usize = 100_000;
+
+/// Most swarms. An empty swarm is forgotten at once, so only members can make swarms; a stranger with many sockets
+/// still may not fill the memory with names.
+pub const MAX_SWARMS: usize = 20_000;
+
+/// Most members of one swarm: what one process serves. Larger audiences are split over servers.
+pub const MAX_SWARM_SIZE: usize = 50_000;
+
+/// Most pairings of a viewer: five times the neighbours it keeps (8-12), so that those that failed without a word do
+/// not cut it off, yet few enough that nobody is flooded with offers.
+pub const MAX_VIEWER_PAIRS: usize = 64;
+
+/// Pairings of a viewer from which on it is not offered to those who wait: the most neighbours that an engine keeps.
+pub const VIEWER_TARGET: usize = 12;
+
+/// Most pairings of a seed: native, one UDP port for all; beyond it, viewers serve each other.
+pub const MAX_SEED_PAIRS: usize = 256;
+
+/// Seeds that a viewer is given while there are viewers enough: two, so that one may die; more would spend the
+/// publisher's upload where viewers could serve.
+pub const SEEDS_FIRST: usize = 2;
+
+/// Viewers without a seed that are introduced to a seed as it arrives: enough to spread a new segment, few enough for
+/// its first seconds.
+pub const SEED_GREETING: usize = 8;
+
+/// Waiting members that one newcomer is introduced to: no more than it may have asked for itself.
+pub const MAX_WAITING_SERVED: usize = headwater_wire::limits::MAX_WANT as usize;
+
+/// Members looked at to choose from. Taking the best of a sample evens load almost as well as taking the best of all,
+/// at a cost that does not grow with the swarm.
+pub const SAMPLE: usize = 128;
+
+/// Lost neighbours remembered per member, to be chosen last: a pair that just failed will likely fail again.
+pub const MAX_LOST: usize = 16;
+
+/// Most neighbours that a `join` may list as connected: a seed's are the most there can be.
+pub const MAX_CONNECTED: usize = MAX_SEED_PAIRS;
+
+/// Messages a connection may send at once: the offers and candidates of [`headwater_wire::limits::MAX_WANT`]
+/// neighbours in one burst.
+pub const MESSAGE_BURST: u32 = 512;
+
+/// Messages a second that a connection may keep up for ever: far more than negotiation needs after the start.
+pub const MESSAGES_PER_SECOND: u32 = 50;
+
+/// A connection that has not joined by then is closed.
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a server may set. [`Config::new`] takes the constants of this module.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// STUN and TURN servers for every welcome.
+    pub ice_servers: Vec<IceServer>,
+    /// Key of the `resume` secrets: random, or the same on every server that should know a peer again.
+    pub resume_key: [u8; 32],
+    /// See [`MAX_CONNECTIONS`].
+    pub max_connections: usize,
+    /// See [`MAX_SWARMS`].
+    pub max_swarms: usize,
+    /// See [`MAX_SWARM_SIZE`].
+    pub max_swarm_size: usize,
+    /// See [`JOIN_TIMEOUT`].
+    pub join_timeout: Duration,
+}
+
+impl Config {
+    /// The defaults, with this key for `resume` secrets.
+    #[must_use]
+    pub fn new(resume_key: [u8; 32]) -> Self {
+        Self {
+            ice_servers: Vec::new(),
+            resume_key,
+            max_connections: MAX_CONNECTIONS,
+            max_swarms: MAX_SWARMS,
+            max_swarm_size: MAX_SWARM_SIZE,
+            join_timeout: JOIN_TIMEOUT,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What goes into the core and what comes out of it.
+
+use headwater_wire::PeerId;
+use headwater_wire::signal::{ClientMessage, ServerMessage};
+
+use crate::time::Now;
+
+/// A connection of the shell, by a number that it never uses twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A connection was accepted.
+    Opened {
+        /// Its number.
+        conn: ConnId,
+        /// The name it gets unless it resumes an older one: unpredictable, so it comes from the shell.
+        fresh: PeerId,
+    },
+    /// A connection sent a message. The shell has parsed it and kept it within the rate limit.
+    Message {
+        /// Who sent it.
+        conn: ConnId,
+        /// What it sent.
+        message: ClientMessage,
+    },
+    /// A connection is gone, or the shell has given it up. Unknown ones are ignored.
+    Closed {
+        /// Which one.
+        conn: ConnId,
+    },
+    /// The time of the last [`Output::Timeout`] has come.
+    Timeout,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Send a message.
+    Send {
+        /// To whom.
+        conn: ConnId,
+        /// What.
+        message: ServerMessage,
+    },
+    /// Close a connection once what was sent before is out. The core has forgotten it.
+    Close {
+        /// Which one.
+        conn: ConnId,
+    },
+    /// Nothing else to do now: wait for input, or until then where there is one.
+    Timeout(Option<Timeout>),
+}
+
+/// When to come back with [`Input::Timeout`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeout {
+    /// The moment.
+    pub at: Now,
+    /// What is due then.
+    pub reason: TimeoutReason,
+}
+
+/// What a timeout is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeoutReason {
+    /// A connection that has not joined is to be closed.
+    Join,
+}

@@ -1,0 +1,146 @@
+//! Who is told to connect to whom.
+
+use std::collections::BTreeSet;
+
+use headwater_wire::{PeerId, Role};
+
+use crate::config::{MAX_WAITING_SERVED, SAMPLE, SEED_GREETING, SEEDS_FIRST, VIEWER_TARGET};
+use crate::rng::Rng;
+use crate::swarm::{Member, Swarm};
+
+/// Two members that were just paired, to be told so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Introduction {
+    pub(crate) offerer: PeerId,
+    pub(crate) answerer: PeerId,
+}
+
+/// How good a candidate is: the least is the best. A cost of distance will come between the first two.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    failed_before: bool,
+    load: usize,
+    lot: u64,
+}
+
+/// Pairs a member that just came: with whom it wants, with those who have waited for someone like it, and, if it is a
+/// seed, with viewers that have none.
+pub(crate) fn on_join(swarm: &mut Swarm, peer: PeerId, want: u16, rng: &mut Rng) -> Vec<Introduction> {
+    swarm.set_wants(peer, want);
+    let mut made = Vec::new();
+    ask_seeds(swarm, peer, SEEDS_FIRST, rng, &mut made);
+    ask(swarm, peer, Role::Viewer, usize::MAX, rng, &mut made);
+    serve_waiting(swarm, peer, rng, &mut made);
+    greet(swarm, peer, rng, &mut made);
+    made
+}
+
+/// Pairs a member that asks for more. Where viewers run out, more than [`SEEDS_FIRST`] seeds are given.
+pub(crate) fn on_want(swarm: &mut Swarm, peer: PeerId, want: u16, rng: &mut Rng) -> Vec<Introduction> {
+    swarm.set_wants(peer, want);
+    let mut made = Vec::new();
+    ask_seeds(swarm, peer, SEEDS_FIRST, rng, &mut made);
+    ask(swarm, peer, Role::Viewer, usize::MAX, rng, &mut made);
+    ask_seeds(swarm, peer, usize::MAX, rng, &mut made);
+    made
+}
+
+/// Gives a viewer what it wants in seeds, until it has `most`.
+fn ask_seeds(swarm: &mut Swarm, peer: PeerId, most: usize, rng: &mut Rng, made: &mut Vec<Introduction>) {
+    let Some(member) = swarm.member(peer).filter(|member| member.role == Role::Viewer) else { return };
+    let missing = most.saturating_sub(member.seed_pairs());
+    ask(swarm, peer, Role::Seed, missing, rng, made);
+}
+
+/// Gives a member what it wants in peers of one role, at most `most`.
+fn ask(swarm: &mut Swarm, peer: PeerId, role: Role, most: usize, rng: &mut Rng, made: &mut Vec<Introduction>) {
+    let Some(member) = swarm.member(peer) else { return };
+    let count = usize::from(member.wants).min(member.room()).min(most);
+    if count == 0 {
+        return;
+    }
+    for other in choose(swarm, member, peer, role, count, rng) {
+        introduce(swarm, peer, other, made);
+    }
+}
+
+fn choose(swarm: &Swarm, asker: &Member, peer: PeerId, role: Role, count: usize, rng: &mut Rng) -> Vec<PeerId> {
+    let mut candidates: Vec<(Rank, PeerId)> = Vec::new();
+    for other in sample(swarm.of_role(role), rng) {
+        let Some(member) = swarm.member(other).filter(|_| swarm.may_pair(peer, other)) else { continue };
+        let failed_before = asker.lost.contains(&other);
+        candidates.push((Rank { failed_before, load: member.pairs.len(), lot: rng.next_u64() }, other));
+    }
+    candidates.sort_unstable();
+    candidates.truncate(count);
+    candidates.into_iter().map(|(_, other)| other).collect()
+}
+
+/// Up to [`SAMPLE`] distinct members of a list, by lot; all of a short one.
+fn sample(list: &[PeerId], rng: &mut Rng) -> Vec<PeerId> {
+    if list.len() <= SAMPLE {
+        return list.to_vec();
+    }
+    let mut drawn = BTreeSet::new();
+    // Twice as many draws as places: at worst, in a list barely longer than the sample, a few places stay empty.
+    for _ in 0..2 * SAMPLE {
+        drawn.insert(rng.below(list.len()));
+        if drawn.len() == SAMPLE {
+            break;
+        }
+    }
+    drawn.into_iter().filter_map(|index| list.get(index).copied()).collect()
+}
+
+/// Introduces a newcomer to those whose wish the swarm could not fulfil before it came. They asked, so they offer.
+fn serve_waiting(swarm: &mut Swarm, peer: PeerId, rng: &mut Rng, made: &mut Vec<Introduction>) {
+    let Some(newcomer) = swarm.member(peer) else { return };
+    let is_seed = newcomer.role == Role::Seed;
+    let room = match newcomer.role {
+        Role::Viewer => VIEWER_TARGET.saturating_sub(newcomer.pairs.len()),
+        Role::Seed => newcomer.room(),
+    };
+    let served: Vec<PeerId> = swarm
+        .waiting_from(PeerId(rng.next_u64()))
+        .take(SAMPLE)
+        .filter(|&other| swarm.may_pair(peer, other))
+        .filter(|&other| !is_seed || needs_seed(swarm, other))
+        .take(room.min(MAX_WAITING_SERVED))
+        .collect();
+    for other in served {
+        introduce(swarm, other, peer, made);
+    }
+}
+
+/// Introduces a newcomer that is a seed to viewers that have too few, as if they had asked.
+fn greet(swarm: &mut Swarm, peer: PeerId, rng: &mut Rng, made: &mut Vec<Introduction>) {
+    if swarm.member(peer).is_none_or(|member| member.role != Role::Seed) {
+        return;
+    }
+    let mut candidates: Vec<(usize, u64, PeerId)> = Vec::new();
+    for other in sample(swarm.of_role(Role::Viewer), rng) {
+        if let Some(member) = swarm.member(other)
+            && swarm.may_pair(peer, other)
+            && needs_seed(swarm, other)
+        {
+            candidates.push((member.seed_pairs(), rng.next_u64(), other));
+        }
+    }
+    candidates.sort_unstable();
+    let missing = SEED_GREETING.saturating_sub(swarm.member(peer).map_or(0, |member| member.pairs.len()));
+    for (_, _, other) in candidates.into_iter().take(missing) {
+        introduce(swarm, other, peer, made);
+    }
+}
+
+fn needs_seed(swarm: &Swarm, peer: PeerId) -> bool {
+    swarm.member(peer).is_some_and(|member| member.role == Role::Viewer && member.seed_pairs() < SEEDS_FIRST)
+}
+
+fn introduce(swarm: &mut Swarm, offerer: PeerId, answerer: PeerId, made: &mut Vec<Introduction>) {
+    if swarm.pair(offerer, answerer) {
+        swarm.fulfil_one(offerer);
+        swarm.fulfil_one(answerer);
+        made.push(Introduction { offerer, answerer });
+    }
+}

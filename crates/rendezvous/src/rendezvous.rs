@@ -1,0 +1,332 @@
+//! The core itself: connections, swarms by name, and what is done about each message.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use headwater_wire::limits::{MAX_CANDIDATE_LEN, MAX_SDP_LEN, MAX_TEXT_LEN, MAX_WANT};
+use headwater_wire::signal::{ClientMessage, ErrorCode, SIGNAL_VERSION, ServerMessage, SignalData, StatsReport};
+use headwater_wire::{PeerId, Role, SwarmName};
+
+use crate::config::{Config, MAX_CONNECTED};
+use crate::io::{ConnId, Input, Output, Timeout, TimeoutReason};
+use crate::pairing::{self, Introduction};
+use crate::resume;
+use crate::rng::Rng;
+use crate::swarm::Swarm;
+use crate::time::Now;
+
+/// A swarm by number, so that its long name is held once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct SwarmKey(u64);
+
+#[derive(Debug, Clone, Copy)]
+enum Connection {
+    /// Has not joined; closed at `deadline`.
+    New { fresh: PeerId, deadline: Now },
+    /// Is a member.
+    Joined { swarm: SwarmKey, peer: PeerId },
+}
+
+/// Why a message is refused: sent to the client, and then the connection is closed.
+type Refusal = (ErrorCode, String);
+
+/// What a swarm looks like from outside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SwarmReport {
+    /// Members that watch.
+    pub viewers: usize,
+    /// Members that are seeds.
+    pub seeds: usize,
+    /// The sum of what the present members last said they carried.
+    pub carried: StatsReport,
+}
+
+/// The signalling core. See the crate for its model.
+#[derive(Debug)]
+pub struct Rendezvous {
+    config: Config,
+    rng: Rng,
+    connections: BTreeMap<ConnId, Connection>,
+    deadlines: BTreeSet<(Now, ConnId)>,
+    names: BTreeMap<SwarmName, SwarmKey>,
+    swarms: BTreeMap<SwarmKey, Swarm>,
+    next_swarm: u64,
+    /// Drained by the caller after every input, and one input adds a bounded number: not bounded by itself.
+    outputs: VecDeque<Output>,
+}
+
+impl Rendezvous {
+    /// A core without connections. `seed` decides every choice by lot.
+    #[must_use]
+    pub fn new(config: Config, seed: u64) -> Self {
+        Self {
+            config,
+            rng: Rng::new(seed),
+            connections: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            names: BTreeMap::new(),
+            swarms: BTreeMap::new(),
+            next_swarm: 0,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Tells the core what happened. Drain [`Self::poll_output`] afterwards.
+    pub fn handle_input(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Opened { conn, fresh } => self.open(now, conn, fresh),
+            Input::Message { conn, message } => {
+                if let Err(refusal) = self.message(conn, message) {
+                    self.refuse(conn, refusal);
+                }
+            }
+            Input::Closed { conn } => self.forget(conn),
+            Input::Timeout => self.expire(now),
+        }
+    }
+
+    /// The next thing to do; [`Output::Timeout`] once there is nothing else.
+    pub fn poll_output(&mut self) -> Output {
+        self.outputs.pop_front().unwrap_or_else(|| {
+            let first = self.deadlines.first();
+            Output::Timeout(first.map(|&(at, _)| Timeout { at, reason: TimeoutReason::Join }))
+        })
+    }
+
+    /// How many connections there are, joined or not.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// How many swarms there are.
+    #[must_use]
+    pub fn swarm_count(&self) -> usize {
+        self.swarms.len()
+    }
+
+    /// What a swarm looks like, while it has members. Costs time in proportion to them.
+    #[must_use]
+    pub fn swarm_report(&self, name: &SwarmName) -> Option<SwarmReport> {
+        let swarm = self.swarms.get(self.names.get(name)?)?;
+        let mut report = SwarmReport {
+            viewers: swarm.of_role(Role::Viewer).len(),
+            seeds: swarm.of_role(Role::Seed).len(),
+            carried: StatsReport::default(),
+        };
+        for stats in swarm.members().map(|member| &member.stats) {
+            let sum = &mut report.carried;
+            sum.http_bytes = sum.http_bytes.saturating_add(stats.http_bytes);
+            sum.seed_bytes = sum.seed_bytes.saturating_add(stats.seed_bytes);
+            sum.viewer_bytes = sum.viewer_bytes.saturating_add(stats.viewer_bytes);
+            sum.uploaded_bytes = sum.uploaded_bytes.saturating_add(stats.uploaded_bytes);
+            sum.neighbours = sum.neighbours.saturating_add(stats.neighbours);
+        }
+        Some(report)
+    }
+
+    fn open(&mut self, now: Now, conn: ConnId, fresh: PeerId) {
+        if self.connections.contains_key(&conn) {
+            return;
+        }
+        let deadline = now.plus(self.config.join_timeout);
+        let full = self.connections.len() >= self.config.max_connections;
+        self.connections.insert(conn, Connection::New { fresh, deadline });
+        self.deadlines.insert((deadline, conn));
+        if full {
+            self.refuse(conn, (ErrorCode::Full, "this server is full: try another, or later".to_owned()));
+        }
+    }
+
+    fn expire(&mut self, now: Now) {
+        while let Some(&(at, conn)) = self.deadlines.first()
+            && at <= now
+        {
+            self.deadlines.pop_first();
+            let text = format!("no join came: send it first, within {} s", self.config.join_timeout.as_secs());
+            self.refuse(conn, (ErrorCode::NotJoined, text));
+        }
+    }
+
+    fn message(&mut self, conn: ConnId, message: ClientMessage) -> Result<(), Refusal> {
+        // A message may be under way when the core closes its connection: nothing is wrong with that.
+        let Some(&connection) = self.connections.get(&conn) else { return Ok(()) };
+        let (swarm_key, peer) = match connection {
+            Connection::New { fresh, deadline } => return self.first_message(conn, fresh, deadline, message),
+            Connection::Joined { swarm, peer } => (swarm, peer),
+        };
+        let Some(swarm) = self.swarms.get_mut(&swarm_key) else { return Ok(()) };
+        match message {
+            ClientMessage::Join { .. } => {
+                Err((ErrorCode::NotJoined, "this connection has joined: open another for another swarm".to_owned()))
+            }
+            ClientMessage::Want { count } => {
+                check_want(count)?;
+                let made = pairing::on_want(swarm, peer, count, &mut self.rng);
+                self.tell(swarm_key, &made);
+                Ok(())
+            }
+            ClientMessage::Signal { to, data } => {
+                check_signal(&data)?;
+                let other = swarm.member(to).filter(|other| other.pairs.contains_key(&peer));
+                let output = match other {
+                    Some(other) => {
+                        Output::Send { conn: other.conn, message: ServerMessage::Signal { from: peer, data } }
+                    }
+                    None => Output::Send { conn, message: ServerMessage::Gone { peer: to } },
+                };
+                self.outputs.push_back(output);
+                Ok(())
+            }
+            ClientMessage::Lost { peer: other } => {
+                swarm.lose(peer, other);
+                Ok(())
+            }
+            ClientMessage::Stats { report } => {
+                swarm.set_stats(peer, report);
+                Ok(())
+            }
+            ClientMessage::Leave => {
+                self.close(conn);
+                Ok(())
+            }
+        }
+    }
+
+    fn first_message(
+        &mut self,
+        conn: ConnId,
+        fresh: PeerId,
+        deadline: Now,
+        message: ClientMessage,
+    ) -> Result<(), Refusal> {
+        let ClientMessage::Join { version, swarm: name, role, token: _, want, resume, connected } = message else {
+            return Err((ErrorCode::NotJoined, "the first message must be a join".to_owned()));
+        };
+        if version != SIGNAL_VERSION {
+            let text = format!("version {version} is not spoken here: use version {SIGNAL_VERSION}");
+            return Err((ErrorCode::Version, text));
+        }
+        check_want(want)?;
+        if connected.len() > MAX_CONNECTED {
+            let text = format!("connected lists {} peers, {MAX_CONNECTED} are allowed", connected.len());
+            return Err((ErrorCode::BadMessage, text));
+        }
+        let resumed = resume.and_then(|resume| resume::verify(&self.config.resume_key, &name, &resume));
+        let peer = resumed.unwrap_or(fresh);
+        if resumed.is_some() {
+            self.take_over(&name, peer);
+        }
+        let key = self.swarm_for(&name)?;
+        let Some(swarm) = self.swarms.get_mut(&key) else { return Ok(()) };
+        if !swarm.insert(peer, conn, role) {
+            return Err((ErrorCode::Internal, "the name drawn for this peer is taken: join again".to_owned()));
+        }
+        self.deadlines.remove(&(deadline, conn));
+        self.connections.insert(conn, Connection::Joined { swarm: key, peer });
+        for neighbour in connected {
+            swarm.pair(peer, neighbour);
+        }
+        let welcome = ServerMessage::Welcome {
+            peer,
+            resume: resume::issue(&self.config.resume_key, &name, peer),
+            ice_servers: self.config.ice_servers.clone(),
+            swarm_size: u32::try_from(swarm.len()).unwrap_or(u32::MAX),
+        };
+        self.outputs.push_back(Output::Send { conn, message: welcome });
+        let made = pairing::on_join(swarm, peer, want, &mut self.rng);
+        self.tell(key, &made);
+        Ok(())
+    }
+
+    /// Whoever holds the `resume` of a peer that is still here replaces it: its old socket is dead, and nobody has
+    /// noticed yet.
+    fn take_over(&mut self, name: &SwarmName, peer: PeerId) {
+        let swarm = self.names.get(name).and_then(|key| self.swarms.get(key));
+        if let Some(old) = swarm.and_then(|swarm| swarm.member(peer)).map(|member| member.conn) {
+            self.close(old);
+        }
+    }
+
+    /// The swarm of this name, made where it is new, if one more member has room there.
+    fn swarm_for(&mut self, name: &SwarmName) -> Result<SwarmKey, Refusal> {
+        if let Some(&key) = self.names.get(name) {
+            if self.swarms.get(&key).is_some_and(|swarm| swarm.len() >= self.config.max_swarm_size) {
+                return Err((ErrorCode::Full, "this swarm is full: play from the origin".to_owned()));
+            }
+            return Ok(key);
+        }
+        if self.swarms.len() >= self.config.max_swarms {
+            return Err((ErrorCode::Full, "this server has no room for another swarm".to_owned()));
+        }
+        let key = SwarmKey(self.next_swarm);
+        self.next_swarm = self.next_swarm.wrapping_add(1);
+        self.names.insert(name.clone(), key);
+        self.swarms.insert(key, Swarm::new(name.clone()));
+        Ok(key)
+    }
+
+    fn tell(&mut self, key: SwarmKey, made: &[Introduction]) {
+        let Some(swarm) = self.swarms.get(&key) else { return };
+        for &Introduction { offerer, answerer } in made {
+            let (Some(first), Some(second)) = (swarm.member(offerer), swarm.member(answerer)) else { continue };
+            for (to, peer, offer, role) in
+                [(first.conn, answerer, true, second.role), (second.conn, offerer, false, first.role)]
+            {
+                let message = ServerMessage::Connect { peer, offer, role };
+                self.outputs.push_back(Output::Send { conn: to, message });
+            }
+        }
+    }
+
+    fn refuse(&mut self, conn: ConnId, (code, message): Refusal) {
+        self.outputs.push_back(Output::Send { conn, message: ServerMessage::Error { code, message } });
+        self.close(conn);
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        self.forget(conn);
+        self.outputs.push_back(Output::Close { conn });
+    }
+
+    fn forget(&mut self, conn: ConnId) {
+        match self.connections.remove(&conn) {
+            None => {}
+            Some(Connection::New { deadline, .. }) => {
+                self.deadlines.remove(&(deadline, conn));
+            }
+            Some(Connection::Joined { swarm: key, peer }) => {
+                let Some(swarm) = self.swarms.get_mut(&key) else { return };
+                swarm.remove(peer);
+                if swarm.len() == 0 {
+                    self.names.remove(&swarm.name);
+                    self.swarms.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+fn check_want(count: u16) -> Result<(), Refusal> {
+    if count > MAX_WANT {
+        return Err((ErrorCode::BadMessage, format!("{count} neighbours are too many: ask for at most {MAX_WANT}")));
+    }
+    Ok(())
+}
+
+fn check_signal(data: &SignalData) -> Result<(), Refusal> {
+    let (len, most, what) = match data {
+        SignalData::Offer { sdp } | SignalData::Answer { sdp } => (sdp.len(), MAX_SDP_LEN, "the SDP"),
+        SignalData::Candidate { candidate, sdp_mid, .. } => {
+            let mid = sdp_mid.as_deref().unwrap_or_default();
+            if mid.len() > MAX_TEXT_LEN {
+                (mid.len(), MAX_TEXT_LEN, "sdp_mid")
+            } else {
+                (candidate.len(), MAX_CANDIDATE_LEN, "the candidate")
+            }
+        }
+    };
+    if len > most {
+        return Err((ErrorCode::TooLarge, format!("{what} has {len} bytes, {most} are allowed")));
+    }
+    Ok(())
+}
