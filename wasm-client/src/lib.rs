@@ -1,1 +1,35 @@
-//! placeholder
+//! The engine in the browser: [`Client`] is what the page's TypeScript holds, [`host::Host`] what it gives.
+//!
+//! Three parties, and who owns what:
+//!
+//! ```text
+//!   www/player (TypeScript)            this crate (WASM)                 headwater-swarm
+//!   RTCPeerConnection, WebSocket, ──▶  Client: translates, hashes,  ──▶  Engine: decides
+//!   fetch, timers, WebCrypto      ◀──  keeps the chunk store        ◀──
+//! ```
+//!
+//! Sockets and their listeners live in TypeScript, so that no Rust closure is ever handed to the browser and none can
+//! leak. Media bytes live in JavaScript's memory, in [`store::Store`]: they enter WASM's only to be hashed, 64 KiB at a
+//! time, so that WASM's memory, which never shrinks, stays small. No policy lives here.
+//!
+//! Calls go one way at a time: while a method of [`Client`] runs, the host must not call another one. It queues.
+
+mod adopt;
+mod client;
+mod fetching;
+mod hash;
+mod host;
+mod store;
+
+pub use client::Client;
+pub use host::Host;
+
+use headwater_wire::TrackId;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+/// The id of the track whose media playlist is at `playlist`, in the stream opened at `source`; both absolute URLs.
+#[wasm_bindgen(js_name = trackOf)]
+#[must_use]
+pub fn track_of(source: &str, playlist: &str) -> u64 {
+    TrackId::of_playlist(source, playlist).0
+}

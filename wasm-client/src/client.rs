@@ -1,0 +1,416 @@
+//! The bridge: every method tells the engine one thing, then does what it says.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use headwater_swarm::{
+    BatchSource, Config, DataVerdict, DemandId, Engine, Event, FetchId, Input, Integrity, MediaKind, MediaTime, Now,
+    Output, Playhead, PlaylistSegment, PlaylistUpdate, VerifyId,
+};
+use headwater_wire::catalogue::split_file;
+use headwater_wire::frame::DATA_HEADER_LEN;
+use headwater_wire::limits::MAX_FRAME;
+use headwater_wire::{ChunkId, DataHeader, Frame, PeerId, Scope, SegmentId, SegmentLen, SeqNo, SwarmName, TrackId};
+use js_sys::Uint8Array;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::adopt::Adoption;
+use crate::fetching::{Fetching, Whole};
+use crate::hash::Scratch;
+use crate::host::{Host, performance_now};
+use crate::store::Store;
+
+/// A peer said hello.
+const EVENT_NEIGHBOUR: u32 = 0;
+/// A seed said hello.
+const EVENT_SEED: u32 = 1;
+/// A peer was banned.
+const EVENT_BANNED: u32 = 2;
+/// The origin serves other bytes than the publisher signed.
+const EVENT_ORIGIN_DIFFERS: u32 = 3;
+/// No key of the page's signed the catalogue.
+const EVENT_CATALOGUE_NOT_SIGNED: u32 = 4;
+
+/// What stands for a frame that no frame parser takes, so that the engine deals with its sender.
+const UNREADABLE_FRAME: &[u8] = &[0xff];
+
+/// The engine, its store, and the host that acts for them.
+#[wasm_bindgen]
+pub struct Client {
+    engine: Engine,
+    host: Host,
+    swarm: SwarmName,
+    store: Store,
+    scratch: Scratch,
+    /// Few: the engine bounds its requests.
+    fetching: Vec<Fetching>,
+    /// Few: the page bounds what it keeps.
+    adoptions: VecDeque<Adoption>,
+    /// The time that the host's timer is set to.
+    timer: Option<Now>,
+}
+
+#[wasm_bindgen]
+impl Client {
+    /// A client for the stream at `source`, an absolute URL. `swarm` names the swarm; where it is empty, `source` and
+    /// `key` (empty for none) do. `signed` is false only where the publisher chose `integrity="open"`. Returns nothing
+    /// where no swarm can have that name.
+    #[must_use]
+    pub fn create(host: Host, source: &str, swarm: &str, key: &str, signed: bool, seed: f64) -> Option<Client> {
+        let swarm = if swarm.is_empty() {
+            SwarmName::derive(source, Some(key).filter(|key| !key.is_empty())).ok()?
+        } else {
+            SwarmName::new(swarm).ok()?
+        };
+        let integrity = if signed { Integrity::Signed(Scope::of_swarm(&swarm)) } else { Integrity::Open };
+        Some(Self {
+            engine: Engine::new(Config::viewer(integrity), seed as u64, now()),
+            host,
+            swarm,
+            store: Store::default(),
+            scratch: Scratch::new(),
+            fetching: Vec::new(),
+            adoptions: VecDeque::new(),
+            timer: None,
+        })
+    }
+
+    /// The name of the swarm.
+    #[wasm_bindgen(getter)]
+    #[must_use]
+    pub fn swarm(&self) -> String {
+        self.swarm.as_str().to_owned()
+    }
+
+    /// The timer is due.
+    pub fn wake(&mut self) {
+        self.timer = None;
+        self.input(Input::Timeout);
+    }
+
+    /// A playlist was loaded or refreshed; `segments` holds sequence number, start and duration (seconds) of each new one.
+    pub fn playlist(&mut self, track: u64, live: bool, first: f64, segments: &[f64]) {
+        let segments = segments.as_chunks::<3>().0.iter().map(|[seq, start, duration]| PlaylistSegment {
+            seq: SeqNo(*seq as u64),
+            start: MediaTime::from_secs(*start),
+            duration: duration_of(*duration),
+        });
+        let segments = segments.collect();
+        let first = SeqNo(first as u64);
+        self.input(Input::Playlist(PlaylistUpdate { track: TrackId(track), live, first, segments }));
+    }
+
+    /// The playhead moved; `position` and `buffered_to` in seconds, `rate` as the media element has it, 0 while paused.
+    pub fn playhead(&mut self, position: f64, buffered_to: f64, rate: f64) {
+        self.input(Input::Playhead(Playhead {
+            position: MediaTime::from_secs(position),
+            buffered_to: MediaTime::from_secs(buffered_to),
+            rate_permille: (rate * 1000.0) as u32,
+        }));
+    }
+
+    /// The player wants a segment; answered by `deliver` or `fail`.
+    pub fn demand(&mut self, demand: f64, track: u64, seq: f64, audio: bool) {
+        let kind = if audio { MediaKind::Audio } else { MediaKind::Main };
+        self.input(Input::Demand { demand: DemandId(demand as u64), segment: segment(track, seq), kind });
+    }
+
+    /// The player does not want it any more.
+    pub fn cancel(&mut self, demand: f64) {
+        self.input(Input::DemandCancelled { demand: DemandId(demand as u64) });
+    }
+
+    /// Bytes of a segment that are in the store, counted in whole chunks.
+    #[must_use]
+    pub fn progress(&self, track: u64, seq: f64) -> u32 {
+        self.store.held_bytes(segment(track, seq))
+    }
+
+    /// Takes over a segment that the player loaded by itself. `adoptStep` does the work.
+    pub fn adopt(&mut self, track: u64, seq: f64, bytes: Uint8Array) {
+        self.adoptions.extend(Adoption::new(segment(track, seq), bytes));
+    }
+
+    /// Hashes a little of what was handed to `adopt`. Returns whether there is more to do.
+    #[wasm_bindgen(js_name = adoptStep)]
+    pub fn adopt_step(&mut self) -> bool {
+        if let Some(adoption) = self.adoptions.front_mut()
+            && adoption.step(&mut self.scratch)
+            && let Some(Adoption { segment, len, bytes, hashes }) = self.adoptions.pop_front()
+        {
+            self.store.adopt(segment, len, bytes);
+            for index in len.chunks().iter() {
+                self.store.mark(segment, index);
+            }
+            self.input(Input::SegmentStored { segment, len, hashes });
+        }
+        !self.adoptions.is_empty()
+    }
+
+    /// A data channel opened.
+    pub fn connected(&mut self, peer: u64) {
+        self.input(Input::PeerConnected { peer: PeerId(peer) });
+    }
+
+    /// A data channel closed.
+    pub fn disconnected(&mut self, peer: u64) {
+        self.store.drop_peer(PeerId(peer));
+        self.input(Input::PeerDisconnected { peer: PeerId(peer) });
+    }
+
+    /// A frame came.
+    pub fn frame(&mut self, peer: u64, frame: &Uint8Array) {
+        let peer = PeerId(peer);
+        let len = frame.length();
+        if len > MAX_FRAME {
+            return self.input(Input::Control { peer, frame: UNREADABLE_FRAME });
+        }
+        if !Frame::is_data(frame.get_index(0)) {
+            return self.input(Input::Control { peer, frame: &frame.to_vec() });
+        }
+        if (len as usize) < DATA_HEADER_LEN {
+            return self.input(Input::Control { peer, frame: UNREADABLE_FRAME });
+        }
+        let mut header = [0; DATA_HEADER_LEN];
+        frame.subarray(0, DATA_HEADER_LEN as u32).copy_to(&mut header);
+        match DataHeader::parse(&header, len as usize) {
+            Ok(header) => self.data(peer, header, &frame.subarray(DATA_HEADER_LEN as u32, len)),
+            Err(_) => self.input(Input::Control { peer, frame: UNREADABLE_FRAME }),
+        }
+    }
+
+    /// The chunk that `sendChunk` was called with this header for has left, and the channel has room.
+    #[wasm_bindgen(js_name = chunkSent)]
+    pub fn chunk_sent(&mut self, peer: u64, header: &[u8]) {
+        // The header with one byte of payload is a frame like any other.
+        if let Some(header) = header.first_chunk()
+            && let Ok(DataHeader { chunk, .. }) = DataHeader::parse(header, DATA_HEADER_LEN + 1)
+        {
+            self.input(Input::ChunkSent { peer: PeerId(peer), chunk });
+        }
+    }
+
+    /// The head of a response came: whether it is the range that was asked for, and the length of the whole segment, 0
+    /// where that is not known.
+    #[wasm_bindgen(js_name = fetchHead)]
+    pub fn fetch_head(&mut self, fetch: f64, ranged: bool, total: u32) {
+        let fetch = FetchId(fetch as u64);
+        if let Some(fetching) = self.fetching.iter_mut().find(|fetching| fetching.id == fetch) {
+            let ranged = fetching.head(ranged, total, &mut self.store);
+            let total = fetching.total();
+            self.input(Input::FetchHead { fetch, ranged, total });
+        }
+    }
+
+    /// Bytes of a body came. Returns whether the request is still of use.
+    #[wasm_bindgen(js_name = fetchBytes)]
+    pub fn fetch_bytes(&mut self, fetch: f64, bytes: &Uint8Array) -> bool {
+        let id = FetchId(fetch as u64);
+        let len = bytes.length();
+        let mut taken = 0;
+        while taken < len {
+            let Some(fetching) = self.fetching.iter_mut().find(|fetching| fetching.id == id) else {
+                return false;
+            };
+            match fetching.take(&bytes.subarray(taken, len), &mut self.store, &mut self.scratch) {
+                Ok((count, whole)) => {
+                    taken += count;
+                    if let Some(whole) = whole {
+                        self.fetched(id, whole);
+                    }
+                }
+                Err(_) => {
+                    self.fetch_failed(fetch, 0);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// A body ended.
+    #[wasm_bindgen(js_name = fetchDone)]
+    pub fn fetch_done(&mut self, fetch: f64) {
+        let id = FetchId(fetch as u64);
+        let Some(fetching) = self.forget_fetch(id) else {
+            return;
+        };
+        match fetching.finish(&mut self.store) {
+            Ok((last, total)) => {
+                if let Some(whole) = last {
+                    self.fetched(id, whole);
+                }
+                self.input(Input::FetchDone { fetch: id, total });
+            }
+            Err(_) => self.input(Input::FetchFailed { fetch: id, status: None }),
+        }
+    }
+
+    /// A request failed; `status` is 0 where no response came.
+    #[wasm_bindgen(js_name = fetchFailed)]
+    pub fn fetch_failed(&mut self, fetch: f64, status: u16) {
+        let id = FetchId(fetch as u64);
+        if self.forget_fetch(id).is_some() {
+            self.input(Input::FetchFailed { fetch: id, status: (status != 0).then_some(status) });
+        }
+    }
+
+    /// The catalogue file, empty where there is none.
+    pub fn catalogue(&mut self, file: &[u8]) {
+        let batches = split_file(file);
+        for bytes in batches.iter().flatten() {
+            self.input(Input::Batch { source: BatchSource::Origin, bytes });
+        }
+        self.input(Input::CatalogueFetched { found: batches.is_ok() });
+    }
+
+    /// Whether a signature is the publisher's.
+    pub fn verified(&mut self, id: f64, valid: bool) {
+        self.input(Input::BatchVerified { verify: VerifyId(id as u64), valid });
+    }
+
+    /// Bytes from HTTP, seeds and viewers, uploaded, wasted, held; then neighbours and the seeds among them.
+    #[must_use]
+    pub fn stats(&self) -> Vec<f64> {
+        let stats = self.engine.stats();
+        vec![
+            stats.http_bytes as f64,
+            stats.seed_bytes as f64,
+            stats.viewer_bytes as f64,
+            stats.uploaded_bytes as f64,
+            stats.wasted_bytes as f64,
+            stats.held_bytes as f64,
+            f64::from(stats.neighbours),
+            f64::from(stats.seeds),
+        ]
+    }
+}
+
+impl Client {
+    fn input(&mut self, input: Input<'_>) {
+        self.engine.handle_input(now(), input);
+        self.drain();
+    }
+
+    fn data(&mut self, peer: PeerId, header: DataHeader, payload: &Uint8Array) {
+        let verdict = self.engine.handle_data(now(), peer, &header, payload.length());
+        if verdict != DataVerdict::Ignore {
+            self.store.append(peer, header.chunk, header.offset, payload);
+        }
+        if verdict == DataVerdict::AppendLast
+            && let Some(chunk) = self.store.incoming(peer, header.chunk)
+        {
+            let hash = self.scratch.hash(&chunk);
+            self.input(Input::ChunkReceived { peer, chunk: header.chunk, hash });
+        } else {
+            self.drain();
+        }
+    }
+
+    fn fetched(&mut self, fetch: FetchId, whole: Whole) {
+        let Whole { index, len, hash } = whole;
+        self.input(Input::FetchChunk { fetch, index, len, hash });
+    }
+
+    fn forget_fetch(&mut self, fetch: FetchId) -> Option<Fetching> {
+        let at = self.fetching.iter().position(|fetching| fetching.id == fetch)?;
+        Some(self.fetching.swap_remove(at))
+    }
+
+    fn drain(&mut self) {
+        loop {
+            match self.engine.poll_output() {
+                Output::Timeout { at } => {
+                    if at != self.timer {
+                        self.timer = at;
+                        self.host.timer(at.map_or(f64::INFINITY, |at| millis(at) - performance_now()));
+                    }
+                    return;
+                }
+                output => self.act(output),
+            }
+        }
+    }
+
+    fn act(&mut self, output: Output) {
+        match output {
+            Output::Timeout { .. } => {}
+            Output::Send { peer, frame } => self.host.send(peer.0, &frame),
+            Output::SendChunk { peer, chunk, len, piece_len } => self.send_chunk(peer, chunk, len, piece_len),
+            Output::Disconnect { peer, reason } => {
+                self.store.drop_peer(peer);
+                self.host.disconnect(peer.0, reason.is_ban());
+            }
+            Output::WantNeighbours { count } => self.host.want(u32::from(count)),
+            Output::Fetch { fetch, segment, range } => {
+                self.fetching.push(Fetching::new(fetch, segment, range));
+                let (start, end) = range.map_or((0, 0), |range| (range.start, range.end));
+                self.host.fetch(fetch.0 as f64, segment.track.0, segment.seq.0 as f64, start, end);
+            }
+            Output::AbortFetch { fetch } => {
+                self.forget_fetch(fetch);
+                self.host.abort(fetch.0 as f64);
+            }
+            Output::FetchCatalogue => self.host.fetch_catalogue(),
+            Output::VerifyBatch { verify, batch } => {
+                let signature = batch.signature().0.to_vec();
+                self.host.verify(verify.0 as f64, batch.key_hint().to_vec(), signature, batch.signing_bytes());
+            }
+            Output::KeepChunk { peer, chunk, segment_len } => self.store.keep(peer, chunk, segment_len),
+            Output::DropChunk { peer, chunk } => self.store.drop_chunk(peer, chunk),
+            Output::Deliver { demand, segment, report } => {
+                let demand = demand.0 as f64;
+                match self.copy(segment, report.len) {
+                    Some(bytes) => {
+                        let (requested, first_byte) = (millis(report.requested), millis(report.first_byte));
+                        self.host.deliver(demand, bytes, requested, first_byte, millis(report.complete));
+                    }
+                    None => self.host.fail(demand),
+                }
+            }
+            Output::Fail { demand } => self.host.fail(demand.0 as f64),
+            Output::Evict { segment } => self.store.evict(segment),
+            Output::Event(event) => self.tell(event),
+        }
+    }
+
+    fn copy(&self, segment: SegmentId, len: SegmentLen) -> Option<Uint8Array> {
+        self.store.copy(segment, len)
+    }
+
+    fn send_chunk(&self, peer: PeerId, chunk: ChunkId, len: u32, piece_len: u32) {
+        // The engine sends only what the store has; a chunk that is not there after all is left to the peer's patience.
+        if let Some(bytes) = self.store.chunk(chunk, len) {
+            let header = Uint8Array::from(&DataHeader { chunk, offset: 0 }.encode()[..]);
+            self.host.send_chunk(peer.0, header, bytes, piece_len);
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        let (kind, peer) = match event {
+            Event::NeighbourReady { peer, seed: false } => (EVENT_NEIGHBOUR, peer.0),
+            Event::NeighbourReady { peer, seed: true } => (EVENT_SEED, peer.0),
+            Event::PeerBanned { peer, .. } => (EVENT_BANNED, peer.0),
+            Event::OriginDiffers { .. } => (EVENT_ORIGIN_DIFFERS, 0),
+            Event::CatalogueNotSigned => (EVENT_CATALOGUE_NOT_SIGNED, 0),
+        };
+        self.host.event(kind, peer);
+    }
+}
+
+fn now() -> Now {
+    // `as` saturates; the page's clock starts at 0 and never goes back.
+    Now::from_micros((performance_now() * 1000.0) as u64)
+}
+
+fn millis(at: Now) -> f64 {
+    at.as_micros() as f64 / 1000.0
+}
+
+fn segment(track: u64, seq: f64) -> SegmentId {
+    SegmentId { track: TrackId(track), seq: SeqNo(seq as u64) }
+}
+
+fn duration_of(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
