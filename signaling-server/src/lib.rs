@@ -1,1 +1,19 @@
-//! placeholder
+//! The signalling server: sockets, HTTP and the clock around `headwater_rendezvous`, and the player's files.
+//!
+//! Every connection is a task of its own that parses what it reads and hands it to the hub: the signalling core behind
+//! a lock that is never held across an await. What the core answers goes into the bounded queues of the connections; one
+//! that does not read its queue is closed and holds nobody up. Who is paired with whom, who may stay, and every limit
+//! is decided in the core.
+//!
+//! The binary `headwater-signal` is command line and logging around [`Server`]; tests start a [`Server`] on port 0.
+
+mod assets;
+mod connection;
+mod hub;
+mod options;
+mod server;
+
+pub use assets::{Assets, NO_PLAYER};
+pub use headwater_rendezvous::Config;
+pub use options::{Options, Timing};
+pub use server::{BindError, Server};
