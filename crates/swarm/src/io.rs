@@ -136,6 +136,11 @@ pub enum Input<'a> {
         found: bool,
     },
 
+    /// The signalling server said how many peers the swarm has, this one included.
+    SwarmSize {
+        /// How many.
+        peers: u32,
+    },
     /// A data channel opened. The engine says hello.
     PeerConnected {
         /// Who is at the other end.

@@ -15,10 +15,19 @@
 //!            Fetch, Deliver                     Send, SendChunk, Disconnect
 //! ```
 
+mod catalogue;
 pub mod config;
+mod download;
 mod engine;
+mod gossip;
 pub mod io;
+mod neighbour;
+mod ranges;
+mod rng;
+mod segment;
 pub mod time;
+mod timeline;
+mod upload;
 
 pub use config::{Config, Integrity};
 pub use engine::Engine;

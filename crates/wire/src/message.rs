@@ -31,6 +31,9 @@ pub struct Hello {
     pub max_frame: u32,
     /// Whether the sender gives anything to others; `false` where its link is paid for by the byte.
     pub uploads: bool,
+    /// A random number of the sender's. Who fetches what from the origin is decided by hashing it, so that every
+    /// neighbour comes to the same answer without asking.
+    pub nonce: u64,
     /// Features the sender has beyond version 1.
     pub features: Vec<String>,
     /// Features without which the sender will not talk.

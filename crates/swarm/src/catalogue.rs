@@ -1,0 +1,188 @@
+//! The catalogue as this peer knows it: which segments have a signed entry, and the batches to pass on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use headwater_wire::{BatchBody, RootHash, Scope, SegmentId, SegmentLen, SeqRange, SignedBatch, TrackId};
+
+use crate::io::{BatchSource, VerifyId};
+
+/// Most entries kept: two days of two-second segments in one rendition, 6 MiB. The oldest numbers go first.
+const MAX_ENTRIES: usize = 100_000;
+
+/// Most batches whose signature is being verified: more from a peer are not looked at until some are done.
+const MAX_VERIFYING: usize = 64;
+
+/// Most batches sent in answer to one question.
+const MAX_ANSWER: usize = 8;
+
+/// What the publisher says of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) len: SegmentLen,
+    pub(crate) root: RootHash,
+    issued_ms: u64,
+    batch: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    batch: SignedBatch,
+    /// Entries that still point here; the batch goes with the last.
+    entries: usize,
+    /// Whether peers may have it: what is not bound to this swarm convinces nobody.
+    scoped: bool,
+}
+
+/// What to do with an offered batch.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Offered {
+    /// It says nothing new, or is about other content.
+    Ignore,
+    /// Its signature must be verified first.
+    Verify(VerifyId, SignedBatch),
+    /// It was signed here and is in force.
+    Accepted {
+        /// The segments it newly speaks of.
+        segments: Vec<SegmentId>,
+        batch: SignedBatch,
+        scope: Scope,
+    },
+}
+
+/// A batch that has been verified.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    pub(crate) source: BatchSource,
+    pub(crate) batch: SignedBatch,
+    /// The segments it newly speaks of.
+    pub(crate) segments: Vec<SegmentId>,
+    /// What it is about; [`Scope::Any`] is not passed on.
+    pub(crate) scope: Scope,
+}
+
+/// Entries and batches.
+#[derive(Debug, Default)]
+pub(crate) struct Catalogue {
+    entries: BTreeMap<SegmentId, Known>,
+    batches: BTreeMap<u64, Kept>,
+    verifying: BTreeMap<VerifyId, (BatchSource, SignedBatch, BatchBody)>,
+    next: u64,
+}
+
+impl Catalogue {
+    pub(crate) fn get(&self, segment: SegmentId) -> Option<Known> {
+        self.entries.get(&segment).copied()
+    }
+
+    /// Looks at a batch of anybody's, whose shape has been checked, in a swarm of `scope`.
+    pub(crate) fn offer(&mut self, source: BatchSource, scope: Scope, batch: SignedBatch, body: BatchBody) -> Offered {
+        let about_this = match (body.scope, source) {
+            (Scope::Any, BatchSource::Peer(_)) => false,
+            (Scope::Any, _) => true,
+            (given, _) => given == scope,
+        };
+        if !about_this || !self.says_something_new(&body) || self.is_being_verified(&batch) {
+            return Offered::Ignore;
+        }
+        if source == BatchSource::Own {
+            let segments = self.accept(&batch, &body);
+            return Offered::Accepted { segments, batch, scope: body.scope };
+        }
+        if self.verifying.len() >= MAX_VERIFYING {
+            return Offered::Ignore;
+        }
+        self.next += 1;
+        let verify = VerifyId(self.next);
+        self.verifying.insert(verify, (source, batch.clone(), body));
+        Offered::Verify(verify, batch)
+    }
+
+    /// Takes the answer to a verification; `Err` holds the source of a false batch. `None` for questions never asked.
+    pub(crate) fn verified(&mut self, verify: VerifyId, valid: bool) -> Option<Result<Verified, BatchSource>> {
+        let (source, batch, body) = self.verifying.remove(&verify)?;
+        if !valid {
+            return Some(Err(source));
+        }
+        let segments = self.accept(&batch, &body);
+        Some(Ok(Verified { source, batch, segments, scope: body.scope }))
+    }
+
+    /// The batches that speak of segments in `range`, as many as one answer may have.
+    pub(crate) fn covering(&self, track: TrackId, range: SeqRange) -> Vec<&SignedBatch> {
+        let from = SegmentId { track, seq: range.first };
+        let to = SegmentId { track, seq: range.end() };
+        let mut numbers = BTreeSet::new();
+        // A batch has at most a few hundred entries, so that this looks at a few thousand at most.
+        for (_, known) in self.entries.range(from..to).take(MAX_ANSWER * headwater_wire::limits::MAX_BATCH_ENTRIES) {
+            numbers.insert(known.batch);
+            if numbers.len() >= MAX_ANSWER {
+                break;
+            }
+        }
+        numbers
+            .iter()
+            .filter_map(|number| self.batches.get(number))
+            .filter(|kept| kept.scoped)
+            .map(|kept| &kept.batch)
+            .collect()
+    }
+
+    /// In open mode: what a peer, or this peer's own HTTP load, says of a segment, where nothing is known yet.
+    pub(crate) fn assume(&mut self, segment: SegmentId, len: SegmentLen, root: RootHash) {
+        self.entries.entry(segment).or_insert(Known { len, root, issued_ms: 0, batch: 0 });
+        self.bound();
+    }
+
+    fn says_something_new(&self, body: &BatchBody) -> bool {
+        body.segments().any(|(segment, entry)| {
+            self.entries.get(&segment).is_none_or(|known| {
+                known.issued_ms < body.issued_ms && (known.len, known.root) != (entry.len, entry.root)
+            })
+        })
+    }
+
+    fn is_being_verified(&self, batch: &SignedBatch) -> bool {
+        self.verifying.values().any(|(_, other, _)| other == batch)
+    }
+
+    /// Puts the entries in force and tells which are new.
+    fn accept(&mut self, batch: &SignedBatch, body: &BatchBody) -> Vec<SegmentId> {
+        self.next += 1;
+        let number = self.next;
+        let mut segments = Vec::new();
+        for (segment, entry) in body.segments() {
+            let old = self.entries.get(&segment).copied();
+            if old.is_some_and(|old| old.issued_ms >= body.issued_ms) {
+                continue;
+            }
+            if let Some(old) = old {
+                self.release(old.batch);
+            }
+            let known = Known { len: entry.len, root: entry.root, issued_ms: body.issued_ms, batch: number };
+            self.entries.insert(segment, known);
+            segments.push(segment);
+        }
+        if !segments.is_empty() {
+            let scoped = body.scope != Scope::Any;
+            self.batches.insert(number, Kept { batch: batch.clone(), entries: segments.len(), scoped });
+        }
+        self.bound();
+        segments
+    }
+
+    fn bound(&mut self) {
+        while self.entries.len() > MAX_ENTRIES {
+            // The track with the smallest id pays first; what matters is that somebody does.
+            let Some((_, known)) = self.entries.pop_first() else { return };
+            self.release(known.batch);
+        }
+    }
+
+    fn release(&mut self, number: u64) {
+        let Some(kept) = self.batches.get_mut(&number) else { return };
+        kept.entries -= 1;
+        if kept.entries == 0 {
+            self.batches.remove(&number);
+        }
+    }
+}

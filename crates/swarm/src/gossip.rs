@@ -1,0 +1,500 @@
+//! What neighbours tell each other: hellos, holdings, catalogue entries, hashes, pings.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use headwater_wire::frame::encode_control;
+use headwater_wire::limits::{MAX_FRAME, MAX_HASHES, MAX_RANGES};
+use headwater_wire::message::ByeReason;
+use headwater_wire::{
+    ChunkHash, ChunkId, Frame, Hello, Message, PROTOCOL_VERSION, PeerId, RejectReason, Role, RootHash, SegmentId,
+    SegmentLen, SeqNo, SeqRange, SignedBatch, TrackId,
+};
+
+use crate::engine::Engine;
+use crate::io::{BatchSource, DisconnectReason, Event, Output};
+use crate::neighbour::Neighbour;
+use crate::ranges::ChunkSet;
+use crate::time::Now;
+
+/// How long news of chunks are gathered before they are told: a wait this short costs a relay nothing that counts, and
+/// halves the messages of a burst.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// How often a neighbour is pinged.
+const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// A neighbour that has said nothing for this long is gone.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// A peer that has not said hello this long after its channel opened never will.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// Between two requests for more neighbours, at first; doubled each time nobody came of it.
+const WANT_EVERY: Duration = Duration::from_secs(5);
+
+/// Questions (for entries, for hashes) a neighbour may ask in a second; more are not answered.
+const MAX_QUESTIONS: u32 = 100;
+
+/// What is new and not told yet, and when things were last said.
+#[derive(Debug)]
+pub(crate) struct Announcements {
+    chunks: BTreeMap<SegmentId, ChunkSet>,
+    whole: Vec<SegmentId>,
+    dropped: Vec<SegmentId>,
+    due: Option<Now>,
+    next_want: Now,
+    wants: u32,
+    /// Questions answered, by neighbour, in the second that began at the time given.
+    answered: BTreeMap<PeerId, u32>,
+    answered_since: Now,
+}
+
+impl Announcements {
+    pub(crate) fn new(now: Now) -> Self {
+        Self {
+            chunks: BTreeMap::new(),
+            whole: Vec::new(),
+            dropped: Vec::new(),
+            due: None,
+            next_want: now + WANT_EVERY,
+            wants: 0,
+            answered: BTreeMap::new(),
+            answered_since: now,
+        }
+    }
+}
+
+impl Engine {
+    pub(crate) fn send(&mut self, peer: PeerId, message: &Message) {
+        self.emit(Output::Send { peer, frame: encode_control(message) });
+    }
+
+    pub(crate) fn on_connected(&mut self, peer: PeerId) {
+        self.forget_peer(peer);
+        if self.neighbours.len() >= usize::from(self.config.max_neighbours) {
+            self.send(peer, &Message::Bye { reason: ByeReason::Full });
+            self.emit(Output::Disconnect { peer, reason: DisconnectReason::Full });
+            return;
+        }
+        self.neighbours.insert(peer, Neighbour::new(self.now));
+        let hello = Hello {
+            version: PROTOCOL_VERSION,
+            role: self.config.role,
+            max_frame: MAX_FRAME,
+            uploads: self.config.uploads,
+            nonce: self.nonce,
+            features: Vec::new(),
+            required: Vec::new(),
+        };
+        self.send(peer, &Message::Hello(hello));
+    }
+
+    /// Drops all that is known of a peer: what was asked of it is missing again.
+    pub(crate) fn forget_peer(&mut self, peer: PeerId) {
+        let Some(neighbour) = self.neighbours.remove(&peer) else { return };
+        self.announcements.answered.remove(&peer);
+        for (chunk, ask) in &neighbour.asked {
+            self.stats.wasted_bytes += u64::from(ask.received);
+            if let Some(segment) = self.segments.get_mut(&chunk.segment) {
+                segment.asked.remove(&chunk.index);
+            }
+        }
+        // Its incoming buffers went with the connection, the unchecked ones too.
+        for id in &self.active {
+            let Some(segment) = self.segments.get_mut(id) else { continue };
+            segment.unchecked.retain(|_, (from, _)| *from != peer);
+            if segment.hash_parts.as_ref().is_some_and(|(from, _)| *from == peer) {
+                segment.hash_parts = None;
+            }
+        }
+    }
+
+    pub(crate) fn disconnect(&mut self, peer: PeerId, reason: DisconnectReason) {
+        if !self.neighbours.contains_key(&peer) {
+            return;
+        }
+        let bye = match reason {
+            DisconnectReason::BadData => ByeReason::BadData,
+            DisconnectReason::ProtocolError => ByeReason::ProtocolError,
+            DisconnectReason::Incompatible => ByeReason::Incompatible,
+            DisconnectReason::Full => ByeReason::Full,
+            DisconnectReason::Unresponsive | DisconnectReason::Left => ByeReason::Leaving,
+        };
+        self.send(peer, &Message::Bye { reason: bye });
+        self.emit(Output::Disconnect { peer, reason });
+        if reason.is_ban() {
+            self.emit(Output::Event(Event::PeerBanned { peer, reason }));
+        }
+        self.forget_peer(peer);
+    }
+
+    pub(crate) fn on_control(&mut self, peer: PeerId, frame: &[u8]) {
+        let now = self.now;
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        neighbour.last_heard = now;
+        let ready = neighbour.is_ready();
+        let message = match Frame::parse(frame) {
+            Ok(Frame::Control(message)) => message,
+            Ok(Frame::Data(..)) | Err(_) => return self.disconnect(peer, DisconnectReason::ProtocolError),
+        };
+        match message {
+            Message::Hello(hello) if !ready => self.on_hello(peer, hello),
+            Message::Bye { .. } => {
+                self.emit(Output::Disconnect { peer, reason: DisconnectReason::Left });
+                self.forget_peer(peer);
+            }
+            _ if !ready => self.disconnect(peer, DisconnectReason::ProtocolError),
+            Message::Hello(_) => self.disconnect(peer, DisconnectReason::ProtocolError),
+            message => self.on_message(peer, message),
+        }
+    }
+
+    fn on_hello(&mut self, peer: PeerId, hello: Hello) {
+        if hello.version != PROTOCOL_VERSION || !hello.required.is_empty() {
+            return self.disconnect(peer, DisconnectReason::Incompatible);
+        }
+        let seed = hello.role == Role::Seed;
+        // Two seeds have nothing to say to each other.
+        if seed && self.config.role == Role::Seed {
+            return self.disconnect(peer, DisconnectReason::Full);
+        }
+        if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+            neighbour.hello = Some(hello);
+        }
+        self.announcements.wants = 0;
+        self.emit(Output::Event(Event::NeighbourReady { peer, seed }));
+        if !seed && self.config.uploads {
+            self.tell_holdings(peer);
+        }
+    }
+
+    /// Says all that this peer holds.
+    fn tell_holdings(&mut self, peer: PeerId) {
+        let mut whole: BTreeMap<TrackId, Vec<SeqRange>> = BTreeMap::new();
+        let mut messages = Vec::new();
+        for (id, segment) in &self.segments {
+            if segment.shared {
+                push_seq(whole.entry(id.track).or_default(), id.seq);
+            } else if !segment.complete && !segment.hashes.is_empty() && !segment.held.is_empty() {
+                messages.push(Message::HaveChunks { segment: *id, chunks: segment.held.ranges() });
+            }
+        }
+        for (track, ranges) in whole {
+            for (i, part) in ranges.chunks(MAX_RANGES).enumerate() {
+                self.send(peer, &Message::Have { track, full: i == 0, ranges: part.to_vec() });
+            }
+        }
+        for message in messages {
+            self.send(peer, &message);
+        }
+        for (segment, chunks) in self.fetches_under_way() {
+            self.send(peer, &Message::Fetching { segment, chunks });
+        }
+    }
+
+    fn on_message(&mut self, peer: PeerId, message: Message) {
+        let now = self.now;
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        match message {
+            Message::Hello(_) | Message::Bye { .. } => {}
+            Message::Have { track, full, ranges } => neighbour.learn_whole(track, full, &ranges),
+            Message::HaveChunks { segment, chunks } => neighbour.learn_chunks(segment, &chunks),
+            Message::Dropped { track, ranges } => neighbour.learn_dropped(track, &ranges),
+            Message::Fetching { segment, .. } => neighbour.learn_fetching(now, segment),
+            Message::Request { segment, chunks, time_left_ms } => {
+                self.on_request(peer, segment, chunks, Duration::from_millis(u64::from(time_left_ms)));
+            }
+            Message::Cancel { segment, chunks } => {
+                for index in chunks.iter() {
+                    neighbour.wants.remove(&ChunkId { segment, index });
+                }
+            }
+            Message::Reject { segment, chunks, reason } => self.on_reject(peer, segment, chunks, reason),
+            Message::GetCatalogue { track, range } => {
+                if self.may_answer(peer) {
+                    let batches = self.catalogue.covering(track, range);
+                    let answers: Vec<_> =
+                        batches.into_iter().map(|batch| Message::Catalogue(batch.as_bytes().to_vec())).collect();
+                    for answer in answers {
+                        self.send(peer, &answer);
+                    }
+                }
+            }
+            Message::Catalogue(bytes) => match SignedBatch::parse(&bytes) {
+                Ok((batch, body)) => self.on_batch(BatchSource::Peer(peer), batch, body),
+                Err(_) => self.disconnect(peer, DisconnectReason::ProtocolError),
+            },
+            Message::GetHashes { segment } => {
+                if self.may_answer(peer) {
+                    self.tell_hashes(peer, segment);
+                }
+            }
+            Message::Hashes { segment, len, first, hashes } => self.on_hashes(peer, segment, len, first, hashes),
+            Message::Ping { nonce } => self.send(peer, &Message::Pong { nonce }),
+            Message::Pong { nonce } => {
+                if let Some((_, at)) = neighbour.ping.take_if(|(sent, _)| *sent == nonce) {
+                    neighbour.set_round_trip(now.since(at));
+                }
+            }
+        }
+    }
+
+    /// Whether this neighbour's question is within its share.
+    fn may_answer(&mut self, peer: PeerId) -> bool {
+        if self.now.since(self.announcements.answered_since) >= Duration::from_secs(1) {
+            self.announcements.answered.clear();
+            self.announcements.answered_since = self.now;
+        }
+        let count = self.announcements.answered.entry(peer).or_default();
+        *count += 1;
+        *count <= MAX_QUESTIONS
+    }
+
+    fn tell_hashes(&mut self, peer: PeerId, id: SegmentId) {
+        let Some(segment) = self.segments.get(&id).filter(|segment| !segment.differs) else { return };
+        let Some(len) = segment.len.filter(|_| !segment.hashes.is_empty()) else { return };
+        let parts: Vec<Message> = segment
+            .hashes
+            .chunks(MAX_HASHES)
+            .enumerate()
+            .map(|(i, part)| Message::Hashes {
+                segment: id,
+                len,
+                first: (i * MAX_HASHES) as u32,
+                hashes: part.to_vec(),
+            })
+            .collect();
+        for part in parts {
+            self.send(peer, &part);
+        }
+    }
+
+    fn on_hashes(&mut self, peer: PeerId, id: SegmentId, len: SegmentLen, first: u32, hashes: Vec<ChunkHash>) {
+        let known = self.catalogue.get(id);
+        let open = self.is_open();
+        let Some(segment) = self.segments.get_mut(&id) else { return };
+        if !segment.hashes.is_empty() || segment.differs || segment.complete {
+            return;
+        }
+        // Without an entry nothing can be made of them; of another length they are of another edition.
+        if known.map_or(!open, |known| known.len != len) {
+            return;
+        }
+        let mut parts = match segment.hash_parts.take() {
+            Some((from, parts)) if from == peer => parts,
+            Some(other) if first != 0 => {
+                segment.hash_parts = Some(other);
+                return;
+            }
+            _ => Vec::new(),
+        };
+        if first == 0 {
+            parts.clear();
+        }
+        if parts.len() != first as usize {
+            return;
+        }
+        parts.extend(hashes);
+        if parts.len() < len.chunk_count() as usize {
+            segment.hash_parts = Some((peer, parts));
+            return;
+        }
+        let root = RootHash::of_chunks(len, &parts);
+        match known {
+            Some(known) if known.root != root => {
+                self.stats.bad_chunks += 1;
+                return self.disconnect(peer, DisconnectReason::BadData);
+            }
+            Some(_) => {}
+            None => self.catalogue.assume(id, len, root),
+        }
+        self.on_hashes_checked(id, len, parts);
+    }
+
+    /// The chunk hashes of an incomplete segment are known: what came before them can be checked.
+    fn on_hashes_checked(&mut self, id: SegmentId, len: SegmentLen, hashes: Vec<ChunkHash>) {
+        let Some(segment) = self.segments.get_mut(&id) else { return };
+        segment.len = Some(len);
+        segment.hashes = hashes;
+        let from_origin = std::mem::take(&mut segment.http_hashes);
+        let agrees = from_origin.iter().all(|(index, hash)| segment.hashes.get(index.0 as usize) == Some(hash));
+        if !agrees {
+            return self.distrust(id);
+        }
+        let held = segment.held.clone();
+        let unchecked = std::mem::take(&mut segment.unchecked);
+        for index in held.iter() {
+            self.announce_chunk(ChunkId { segment: id, index });
+        }
+        for (index, (peer, hash)) in unchecked {
+            self.judge_chunk(peer, ChunkId { segment: id, index }, hash);
+        }
+    }
+
+    // News.
+
+    pub(crate) fn announce_chunk(&mut self, chunk: ChunkId) {
+        self.announcements.chunks.entry(chunk.segment).or_default().insert(chunk.index);
+        self.announcements.due.get_or_insert(self.now + GATHER);
+    }
+
+    pub(crate) fn announce_whole(&mut self, id: SegmentId) {
+        self.announcements.chunks.remove(&id);
+        self.announcements.whole.push(id);
+        self.announcements.due.get_or_insert(self.now + GATHER);
+    }
+
+    pub(crate) fn announce_dropped(&mut self, id: SegmentId) {
+        self.announcements.chunks.remove(&id);
+        self.announcements.whole.retain(|other| *other != id);
+        self.announcements.dropped.push(id);
+        self.announcements.due.get_or_insert(self.now + GATHER);
+    }
+
+    pub(crate) fn flush_announcements(&mut self) {
+        let Some(due) = self.announcements.due else { return };
+        if due > self.now {
+            return self.wake_at(due);
+        }
+        self.announcements.due = None;
+        let chunks = std::mem::take(&mut self.announcements.chunks);
+        let mut whole = std::mem::take(&mut self.announcements.whole);
+        let mut dropped = std::mem::take(&mut self.announcements.dropped);
+        if !self.config.uploads {
+            return;
+        }
+        // A segment that was dropped and came back meanwhile is held, not dropped.
+        dropped.retain(|id| !self.segments.get(id).is_some_and(|segment| segment.shared));
+        whole.retain(|id| self.segments.get(id).is_some_and(|segment| segment.shared));
+        let mut news: Vec<Message> = Vec::new();
+        for (track, ranges) in by_track(dropped) {
+            let parts = ranges.chunks(MAX_RANGES);
+            news.extend(parts.map(|part| Message::Dropped { track, ranges: part.to_vec() }));
+        }
+        for (track, ranges) in by_track(whole) {
+            let parts = ranges.chunks(MAX_RANGES);
+            news.extend(parts.map(|part| Message::Have { track, full: false, ranges: part.to_vec() }));
+        }
+        news.extend(chunks.into_iter().map(|(segment, set)| Message::HaveChunks { segment, chunks: set.ranges() }));
+        self.tell_viewers(&news, None);
+    }
+
+    /// Sends messages to every viewer among the neighbours but `except`. Seeds want nothing.
+    pub(crate) fn tell_viewers(&mut self, messages: &[Message], except: Option<PeerId>) {
+        let peers: Vec<PeerId> = self
+            .ready()
+            .filter(|(peer, neighbour)| Some(*peer) != except && !neighbour.is_seed())
+            .map(|(peer, _)| peer)
+            .collect();
+        for message in messages {
+            for peer in &peers {
+                self.send(*peer, message);
+            }
+        }
+    }
+
+    pub(crate) fn pass_batch_on(&mut self, batch: &SignedBatch, from: Option<PeerId>) {
+        self.tell_viewers(&[Message::Catalogue(batch.as_bytes().to_vec())], from);
+    }
+
+    // Keeping in touch.
+
+    pub(crate) fn keep_in_touch(&mut self) {
+        let now = self.now;
+        let mut gone = Vec::new();
+        let mut pings = Vec::new();
+        let mut next = now + PING_EVERY;
+        for (peer, neighbour) in &mut self.neighbours {
+            if now.since(neighbour.last_heard) >= SILENCE
+                || (!neighbour.is_ready() && now.since(neighbour.connected) >= HELLO_WITHIN)
+            {
+                gone.push(*peer);
+                continue;
+            }
+            let due = neighbour.ping.map_or(neighbour.pinged, |(_, at)| at) + PING_EVERY;
+            if neighbour.is_ready() && due <= now {
+                let nonce = self.rng.next_u64() as u32;
+                neighbour.ping = Some((nonce, now));
+                neighbour.pinged = now;
+                pings.push((*peer, nonce));
+            } else {
+                next = next.min(due);
+            }
+        }
+        for (peer, nonce) in pings {
+            self.send(peer, &Message::Ping { nonce });
+        }
+        for peer in gone {
+            self.disconnect(peer, DisconnectReason::Unresponsive);
+        }
+        if !self.neighbours.is_empty() {
+            self.wake_at(next);
+        }
+        self.ask_for_neighbours();
+    }
+
+    fn ask_for_neighbours(&mut self) {
+        let Some((_, swarm_size)) = self.swarm else { return };
+        let have = self.neighbours.len() as u16;
+        // Where everybody is a neighbour already there is nobody to ask for, but the swarm may have grown since.
+        if have >= self.config.neighbours {
+            return;
+        }
+        if self.announcements.next_want > self.now {
+            return self.wake_at(self.announcements.next_want);
+        }
+        let patience = if swarm_size <= u32::from(have) + 1 { 4 } else { 1 };
+        self.announcements.next_want = self.now + WANT_EVERY * (patience << self.announcements.wants.min(4));
+        self.announcements.wants += 1;
+        self.emit(Output::WantNeighbours { count: self.config.neighbours - have });
+        self.wake_at(self.announcements.next_want);
+    }
+
+    fn on_reject(&mut self, peer: PeerId, id: SegmentId, chunks: headwater_wire::ChunkRange, reason: RejectReason) {
+        let now = self.now;
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        if reason == RejectReason::NoUpload
+            && let Some(hello) = &mut neighbour.hello
+        {
+            hello.uploads = false;
+        }
+        let pause = if reason == RejectReason::Busy { Duration::from_secs(1) } else { Duration::from_secs(10) };
+        for index in chunks.iter() {
+            let chunk = ChunkId { segment: id, index };
+            let Some(ask) = neighbour.unask(chunk) else { continue };
+            self.stats.wasted_bytes += u64::from(ask.received);
+            neighbour.avoid(chunk, now + pause);
+            if let Some(segment) = self.segments.get_mut(&id) {
+                segment.asked.remove(&index);
+            }
+        }
+    }
+
+    /// Asks a neighbour that should know for entries of segments from `id` on.
+    pub(crate) fn ask_for_entry(&mut self, peer: PeerId, id: SegmentId, count: u64) {
+        self.send(peer, &Message::GetCatalogue { track: id.track, range: SeqRange { first: id.seq, count } });
+    }
+
+    pub(crate) fn ask_for_hashes(&mut self, peer: PeerId, id: SegmentId) {
+        self.send(peer, &Message::GetHashes { segment: id });
+    }
+}
+
+fn by_track(mut ids: Vec<SegmentId>) -> BTreeMap<TrackId, Vec<SeqRange>> {
+    ids.sort_unstable();
+    ids.dedup();
+    let mut tracks: BTreeMap<TrackId, Vec<SeqRange>> = BTreeMap::new();
+    for id in ids {
+        push_seq(tracks.entry(id.track).or_default(), id.seq);
+    }
+    tracks
+}
+
+/// Appends `seq`, larger than all before, to ascending ranges.
+fn push_seq(ranges: &mut Vec<SeqRange>, seq: SeqNo) {
+    match ranges.last_mut() {
+        Some(last) if last.end() == seq => last.count += 1,
+        _ => ranges.push(SeqRange { first: seq, count: 1 }),
+    }
+}

@@ -1,0 +1,295 @@
+//! One neighbour: what it holds, what is under way in both directions, how fast it is.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use headwater_wire::limits::{CHUNK_LEN, MIN_MAX_FRAME};
+use headwater_wire::{ChunkId, ChunkRange, Hello, Role, SegmentId, SeqNo, SeqRange, TrackId};
+
+use crate::ranges::{ChunkSet, SeqSet};
+use crate::time::Now;
+
+/// Most tracks that a neighbour's holdings are remembered of.
+const MAX_TRACKS: usize = 64;
+
+/// Most gaps in what a neighbour holds of a track. Beyond, what it says is not remembered: it is of little use.
+const MAX_HELD_RANGES: usize = 1024;
+
+/// Most segments a neighbour may hold in part, or be fetching, at once, of one track.
+const MAX_PARTIAL: usize = 64;
+
+/// Most chunks a neighbour may have asked for and not got: a segment of 8 MiB.
+pub(crate) const MAX_ASKS: usize = 128;
+
+/// Most chunks remembered as not to be asked of a neighbour for a while.
+const MAX_AVOIDED: usize = 256;
+
+/// Most segments remembered as asked about.
+const MAX_QUESTIONED: usize = 64;
+
+/// Chunks asked of a neighbour before anything is known of its speed.
+const FIRST_WINDOW: u64 = 4 * CHUNK_LEN as u64;
+
+/// Fewest and most bytes asked of a neighbour at once: two chunks keep the pipe from running dry between requests;
+/// the most is a second at 32 Mbit/s.
+const MIN_WINDOW: u64 = 2 * CHUNK_LEN as u64;
+const MAX_WINDOW: u64 = 64 * CHUNK_LEN as u64;
+
+/// What is assumed of a neighbour that has delivered nothing yet: 4 Mbit/s and 100 ms.
+const FIRST_RATE: f64 = 500_000.0;
+const FIRST_ROUND_TRIP: Duration = Duration::from_millis(100);
+
+/// What a neighbour has of one track.
+#[derive(Debug, Default)]
+pub(crate) struct Holding {
+    pub(crate) whole: SeqSet,
+    pub(crate) partial: BTreeMap<SeqNo, ChunkSet>,
+    /// Announced fetches from the origin, with the time of the announcement.
+    pub(crate) fetching: BTreeMap<SeqNo, Now>,
+}
+
+/// A chunk asked of a neighbour.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask {
+    pub(crate) at: Now,
+    pub(crate) len: u32,
+    pub(crate) received: u32,
+    pub(crate) expires: Now,
+}
+
+/// One neighbour.
+#[derive(Debug)]
+pub(crate) struct Neighbour {
+    pub(crate) connected: Now,
+    pub(crate) hello: Option<Hello>,
+    pub(crate) holdings: BTreeMap<TrackId, Holding>,
+    /// What this peer asked of it.
+    pub(crate) asked: BTreeMap<ChunkId, Ask>,
+    asked_bytes: u64,
+    /// Not to be asked of it before the time given.
+    avoided: BTreeMap<ChunkId, Now>,
+    /// What it asked of this peer and is waiting to be sent, with its deadline.
+    pub(crate) wants: BTreeMap<ChunkId, Now>,
+    /// What the shell is sending it now.
+    pub(crate) sending: BTreeMap<ChunkId, u32>,
+    /// When catalogue entries or hashes of a segment were last asked of it.
+    pub(crate) questions: BTreeMap<SegmentId, Now>,
+    /// Asks that ran out in a row.
+    pub(crate) strikes: u32,
+    /// The ping that has not been answered.
+    pub(crate) ping: Option<(u32, Now)>,
+    /// When the last one was sent.
+    pub(crate) pinged: Now,
+    pub(crate) last_heard: Now,
+    rate: Option<f64>,
+    round_trip: Option<Duration>,
+    last_arrival: Now,
+}
+
+impl Neighbour {
+    pub(crate) fn new(now: Now) -> Self {
+        Self {
+            connected: now,
+            hello: None,
+            holdings: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            asked_bytes: 0,
+            avoided: BTreeMap::new(),
+            wants: BTreeMap::new(),
+            sending: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            strikes: 0,
+            ping: None,
+            pinged: now,
+            last_heard: now,
+            rate: None,
+            round_trip: None,
+            last_arrival: now,
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.hello.is_some()
+    }
+
+    pub(crate) fn is_seed(&self) -> bool {
+        self.hello.as_ref().is_some_and(|hello| hello.role == Role::Seed)
+    }
+
+    pub(crate) fn gives(&self) -> bool {
+        self.hello.as_ref().is_some_and(|hello| hello.uploads)
+    }
+
+    pub(crate) fn max_frame(&self) -> u32 {
+        self.hello.as_ref().map_or(MIN_MAX_FRAME, |hello| hello.max_frame)
+    }
+
+    // What it holds.
+
+    /// The holding of `track`, to be written to; `None` beyond [`MAX_TRACKS`].
+    pub(crate) fn holding_mut(&mut self, track: TrackId) -> Option<&mut Holding> {
+        if !self.holdings.contains_key(&track) && self.holdings.len() >= MAX_TRACKS {
+            return None;
+        }
+        Some(self.holdings.entry(track).or_default())
+    }
+
+    pub(crate) fn learn_whole(&mut self, track: TrackId, full: bool, ranges: &[SeqRange]) {
+        let Some(holding) = self.holding_mut(track) else { return };
+        if full {
+            holding.whole.clear();
+            holding.partial.clear();
+        }
+        for range in ranges {
+            if holding.whole.range_count() >= MAX_HELD_RANGES {
+                break;
+            }
+            holding.whole.insert(*range);
+            holding.partial.retain(|seq, _| !range.contains(*seq));
+            holding.fetching.retain(|seq, _| !range.contains(*seq));
+        }
+    }
+
+    pub(crate) fn learn_chunks(&mut self, segment: SegmentId, chunks: &[ChunkRange]) {
+        let Some(holding) = self.holding_mut(segment.track) else { return };
+        if holding.whole.contains(segment.seq) {
+            return;
+        }
+        let held = holding.partial.entry(segment.seq).or_default();
+        for range in chunks {
+            held.insert_range(*range);
+        }
+        // The oldest numbers are the least wanted.
+        if holding.partial.len() > MAX_PARTIAL {
+            holding.partial.pop_first();
+        }
+    }
+
+    pub(crate) fn learn_dropped(&mut self, track: TrackId, ranges: &[SeqRange]) {
+        let Some(holding) = self.holdings.get_mut(&track) else { return };
+        for range in ranges {
+            if holding.whole.range_count() < MAX_HELD_RANGES {
+                holding.whole.remove(*range);
+            }
+            holding.partial.retain(|seq, _| !range.contains(*seq));
+        }
+    }
+
+    pub(crate) fn learn_fetching(&mut self, now: Now, segment: SegmentId) {
+        let Some(holding) = self.holding_mut(segment.track) else { return };
+        holding.fetching.insert(segment.seq, now);
+        if holding.fetching.len() > MAX_PARTIAL {
+            holding.fetching.pop_first();
+        }
+    }
+
+    pub(crate) fn holds(&self, chunk: ChunkId) -> bool {
+        let Some(holding) = self.holdings.get(&chunk.segment.track) else { return false };
+        let seq = chunk.segment.seq;
+        holding.whole.contains(seq) || holding.partial.get(&seq).is_some_and(|held| held.contains(chunk.index))
+    }
+
+    pub(crate) fn holds_any(&self, segment: SegmentId) -> bool {
+        let Some(holding) = self.holdings.get(&segment.track) else { return false };
+        holding.whole.contains(segment.seq) || holding.partial.contains_key(&segment.seq)
+    }
+
+    /// When it said that it fetches `segment` from the origin, if it did.
+    pub(crate) fn fetching_since(&self, segment: SegmentId) -> Option<Now> {
+        self.holdings.get(&segment.track)?.fetching.get(&segment.seq).copied()
+    }
+
+    /// The last segment of `track` that it holds, in part or whole, or fetches.
+    pub(crate) fn furthest(&self, track: TrackId) -> Option<SeqNo> {
+        let holding = self.holdings.get(&track)?;
+        let partial = holding.partial.last_key_value().map(|(seq, _)| *seq);
+        let fetching = holding.fetching.last_key_value().map(|(seq, _)| *seq);
+        [holding.whole.last(), partial, fetching].into_iter().flatten().max()
+    }
+
+    // What is asked of it.
+
+    pub(crate) fn ask(&mut self, chunk: ChunkId, ask: Ask) {
+        if let Some(old) = self.asked.insert(chunk, ask) {
+            self.asked_bytes -= u64::from(old.len);
+        }
+        self.asked_bytes += u64::from(ask.len);
+    }
+
+    pub(crate) fn unask(&mut self, chunk: ChunkId) -> Option<Ask> {
+        let ask = self.asked.remove(&chunk)?;
+        self.asked_bytes -= u64::from(ask.len);
+        Some(ask)
+    }
+
+    pub(crate) fn avoid(&mut self, chunk: ChunkId, until: Now) {
+        self.avoided.insert(chunk, until);
+        if self.avoided.len() > MAX_AVOIDED {
+            self.avoided.pop_first();
+        }
+    }
+
+    pub(crate) fn avoids(&mut self, now: Now, chunk: ChunkId) -> bool {
+        match self.avoided.get(&chunk) {
+            Some(until) if *until > now => true,
+            Some(_) => {
+                self.avoided.remove(&chunk);
+                false
+            }
+            None => false,
+        }
+    }
+
+    pub(crate) fn note_question(&mut self, segment: SegmentId, now: Now) {
+        self.questions.insert(segment, now);
+        if self.questions.len() > MAX_QUESTIONED {
+            self.questions.pop_first();
+        }
+    }
+
+    /// Whether another chunk may be asked of it now.
+    pub(crate) fn has_room(&self) -> bool {
+        let window = match self.rate {
+            None => FIRST_WINDOW,
+            Some(rate) => {
+                let round_trip = self.round_trip() + Duration::from_millis(100);
+                ((rate * round_trip.as_secs_f64() * 1.5) as u64).clamp(MIN_WINDOW, MAX_WINDOW)
+            }
+        };
+        // A neighbour that let asks run out is tried with one chunk at a time.
+        let window = if self.strikes > 0 { u64::from(CHUNK_LEN) } else { window };
+        self.asked_bytes < window
+    }
+
+    /// How long one more chunk of `len` bytes would take to come.
+    pub(crate) fn predict(&self, len: u32) -> Duration {
+        let bytes = self.asked_bytes + u64::from(len);
+        let transfer = Duration::from_secs_f64(bytes as f64 / self.rate.unwrap_or(FIRST_RATE).max(1.0));
+        self.round_trip() + transfer
+    }
+
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.round_trip.unwrap_or(FIRST_ROUND_TRIP)
+    }
+
+    pub(crate) fn set_round_trip(&mut self, sample: Duration) {
+        let old = self.round_trip.unwrap_or(sample);
+        self.round_trip = Some(old.mul_f64(0.75) + sample.mul_f64(0.25));
+    }
+
+    /// A chunk asked for at `asked` is complete.
+    pub(crate) fn arrived(&mut self, now: Now, len: u32, asked: Now) {
+        // While chunks queue up at the neighbour, the time since the last one is what this one took.
+        let took = now.since(self.last_arrival.max(asked)).max(Duration::from_millis(1));
+        let sample = f64::from(len) / took.as_secs_f64();
+        self.rate = Some(self.rate.map_or(sample, |rate| rate * 0.8 + sample * 0.2));
+        self.last_arrival = now;
+        self.strikes = 0;
+    }
+
+    /// An ask ran out.
+    pub(crate) fn strike(&mut self) {
+        self.strikes += 1;
+        self.rate = Some(self.rate.unwrap_or(FIRST_RATE) / 2.0);
+    }
+}

@@ -1,0 +1,116 @@
+//! One segment on its way into the store: which chunks are there, which are asked of whom, what HTTP is doing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use headwater_wire::{ByteRange, ChunkHash, ChunkIndex, ChunkRange, PeerId, SegmentLen};
+
+use crate::io::{DemandId, FetchId};
+use crate::ranges::ChunkSet;
+use crate::time::Now;
+
+/// An HTTP request under way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fetch {
+    pub(crate) id: FetchId,
+    pub(crate) range: Option<ByteRange>,
+    pub(crate) started: Now,
+    pub(crate) head: Option<Now>,
+    pub(crate) last_progress: Now,
+    pub(crate) bytes: u64,
+}
+
+/// Bytes by source, and when they came: what the player's bandwidth estimate is told.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Arrival {
+    pub(crate) requested: Option<Now>,
+    pub(crate) first_byte: Option<Now>,
+    pub(crate) complete: Option<Now>,
+    pub(crate) http_bytes: u32,
+    pub(crate) seed_bytes: u32,
+    pub(crate) viewer_bytes: u32,
+}
+
+/// One segment.
+#[derive(Debug, Default)]
+pub(crate) struct Segment {
+    /// Known from the catalogue, or from a complete HTTP load.
+    pub(crate) len: Option<SegmentLen>,
+    /// The chunk hashes, once checked against the catalogue's root (or computed here). Empty before.
+    pub(crate) hashes: Vec<ChunkHash>,
+    /// Hashes on their way in, from one peer, not checked yet.
+    pub(crate) hash_parts: Option<(PeerId, Vec<ChunkHash>)>,
+    /// Whether there was a catalogue entry when a neighbour was last asked about this segment.
+    pub(crate) entry_seen: bool,
+    /// Hashes of chunks that came over HTTP while `hashes` is not known.
+    pub(crate) http_hashes: BTreeMap<ChunkIndex, ChunkHash>,
+    /// Chunks in the store.
+    pub(crate) held: ChunkSet,
+    /// Chunks in incoming buffers that wait for `hashes`.
+    pub(crate) unchecked: BTreeMap<ChunkIndex, (PeerId, ChunkHash)>,
+    /// Chunks asked of peers, and of whom.
+    pub(crate) asked: BTreeMap<ChunkIndex, PeerId>,
+    pub(crate) fetch: Option<Fetch>,
+    /// When the origin failed last, and how often in a row.
+    pub(crate) failures: Option<(Now, u32)>,
+    /// All chunks are in the store.
+    pub(crate) complete: bool,
+    /// What is in the store is what the catalogue says: peers may have it.
+    pub(crate) shared: bool,
+    /// The origin's bytes are not the catalogue's: nothing of peers is used.
+    pub(crate) differs: bool,
+    pub(crate) demands: Vec<DemandId>,
+    /// When it was first demanded or wanted: elections count from here.
+    pub(crate) since: Option<Now>,
+    /// Where asking begins, so that viewers of one source ask for different chunks first.
+    pub(crate) first_chunk: u32,
+    pub(crate) arrival: Arrival,
+}
+
+impl Segment {
+    /// Chunks that are neither here nor waiting to be checked; empty where the length is not known.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = ChunkIndex> {
+        let count = self.len.map_or(0, SegmentLen::chunk_count);
+        let first = if count == 0 { 0 } else { self.first_chunk % count };
+        (0..count)
+            .map(move |step| ChunkIndex((first + step) % count))
+            .filter(|index| !self.held.contains(*index) && !self.unchecked.contains_key(index))
+    }
+
+    /// The smallest range that has all missing chunks in it. `None` where all of the segment is missing (or its length
+    /// is not known), and nothing is gained by naming it.
+    pub(crate) fn missing_range(&self) -> Option<ChunkRange> {
+        let len = self.len?;
+        let mut first = u32::MAX;
+        let mut end = 0;
+        for index in self.missing() {
+            first = first.min(index.0);
+            end = end.max(index.0 + 1);
+        }
+        let range = ChunkRange { first: ChunkIndex(first), count: end.saturating_sub(first) };
+        (range.is_valid() && range != len.chunks()).then_some(range)
+    }
+
+    pub(crate) fn missing_bytes(&self) -> Option<u64> {
+        let len = self.len?;
+        Some(self.missing().filter_map(|index| len.chunk_len(index)).map(u64::from).sum())
+    }
+
+    pub(crate) fn is_all_held(&self) -> bool {
+        self.len.is_some_and(|len| self.held.len() == len.chunk_count())
+    }
+
+    /// Whether the fetch under way will bring `index`.
+    pub(crate) fn is_being_fetched(&self, index: ChunkIndex) -> bool {
+        let Some(fetch) = &self.fetch else { return false };
+        let Some((range, len)) = fetch.range.zip(self.len) else { return true };
+        let chunk = len.byte_range(ChunkRange::one(index));
+        range.start <= chunk.start && chunk.end <= range.end
+    }
+
+    /// The moment before which the origin is not to be asked again after failures.
+    pub(crate) fn retry_at(&self) -> Option<Now> {
+        let (at, count) = self.failures?;
+        Some(at + Duration::from_millis(250) * (1 << count.min(4)))
+    }
+}

@@ -1,0 +1,158 @@
+//! Where segments lie on the player's timeline, and where the player is: what deadlines are made of.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use headwater_wire::{SegmentId, SeqNo, TrackId};
+
+use crate::io::{Playhead, PlaylistSegment, PlaylistUpdate};
+use crate::time::{MediaTime, Now};
+
+/// Most tracks whose playlists are remembered: far more renditions than any stream has.
+const MAX_TRACKS: usize = 64;
+
+/// Most segments remembered of one playlist: four days of two-second segments.
+const MAX_SEGMENTS: usize = 200_000;
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    start: MediaTime,
+    duration: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    live: bool,
+    places: BTreeMap<SeqNo, Place>,
+}
+
+/// All tracks' playlists and the playhead.
+#[derive(Debug, Default)]
+pub(crate) struct Timeline {
+    tracks: BTreeMap<TrackId, Track>,
+    playhead: Option<(Now, Playhead)>,
+}
+
+impl Timeline {
+    pub(crate) fn update(&mut self, update: PlaylistUpdate) {
+        if !self.tracks.contains_key(&update.track) && self.tracks.len() >= MAX_TRACKS {
+            return;
+        }
+        let track = self.tracks.entry(update.track).or_default();
+        track.live = update.live;
+        // Where the numbering restarted, what was listed before means nothing any more.
+        if track.places.last_key_value().is_some_and(|(last, _)| *last < update.first) {
+            track.places.clear();
+        }
+        while track.places.first_key_value().is_some_and(|(seq, _)| *seq < update.first) {
+            track.places.pop_first();
+        }
+        for PlaylistSegment { seq, start, duration } in update.segments {
+            track.places.insert(seq, Place { start, duration });
+            if track.places.len() > MAX_SEGMENTS {
+                track.places.pop_first();
+            }
+        }
+    }
+
+    pub(crate) fn set_playhead(&mut self, now: Now, playhead: Playhead) {
+        self.playhead = Some((now, playhead));
+    }
+
+    /// The position now, extrapolated from the last report.
+    pub(crate) fn position(&self, now: Now) -> Option<MediaTime> {
+        let (at, playhead) = self.playhead?;
+        let played = now.since(at).mul_f64(f64::from(playhead.rate_permille) / 1000.0);
+        // The player cannot have shown more than it had.
+        Some(playhead.position.after(played).min(playhead.buffered_to.max(playhead.position)))
+    }
+
+    /// The time until the player must have `segment`: zero where it waits for it already, `None` where nothing is known.
+    pub(crate) fn slack(&self, now: Now, segment: SegmentId) -> Option<Duration> {
+        let place = self.place(segment)?;
+        let position = self.position(now)?;
+        let (_, playhead) = self.playhead?;
+        let ahead = place.start.ahead_of(position);
+        // A paused player may be started at any moment: it is as urgent as one that plays.
+        let rate = playhead.rate_permille.max(1000);
+        Some(ahead.mul_f64(1000.0 / f64::from(rate)))
+    }
+
+    /// The listed segments of a track from `from` on that begin before `until`.
+    pub(crate) fn upcoming(&self, track: TrackId, from: SeqNo, until: MediaTime) -> impl Iterator<Item = SegmentId> {
+        self.tracks
+            .get(&track)
+            .into_iter()
+            .flat_map(move |entry| entry.places.range(from..))
+            .take_while(move |(_, place)| place.start < until)
+            .map(move |(seq, _)| SegmentId { track, seq: *seq })
+    }
+
+    /// Whether `segment` is listed and the player is not past its end.
+    pub(crate) fn is_ahead(&self, now: Now, segment: SegmentId) -> bool {
+        let Some((place, position)) = self.place(segment).zip(self.position(now)) else { return false };
+        place.start.after(place.duration) >= position
+    }
+
+    /// Whether `track` is live.
+    pub(crate) fn is_live(&self, track: TrackId) -> bool {
+        self.tracks.get(&track).is_some_and(|track| track.live)
+    }
+
+    fn place(&self, segment: SegmentId) -> Option<&Place> {
+        self.tracks.get(&segment.track)?.places.get(&segment.seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACK: TrackId = TrackId(1);
+
+    fn timeline(first: u64, count: u64) -> Timeline {
+        let mut timeline = Timeline::default();
+        timeline.update(update(first, first..first + count));
+        timeline
+    }
+
+    fn update(first: u64, seqs: std::ops::Range<u64>) -> PlaylistUpdate {
+        let segments = seqs
+            .map(|seq| PlaylistSegment {
+                seq: SeqNo(seq),
+                start: MediaTime::from_secs(seq as f64 * 2.0),
+                duration: Duration::from_secs(2),
+            })
+            .collect();
+        PlaylistUpdate { track: TRACK, live: true, first: SeqNo(first), segments }
+    }
+
+    fn segment(seq: u64) -> SegmentId {
+        SegmentId { track: TRACK, seq: SeqNo(seq) }
+    }
+
+    #[test]
+    fn slack_shrinks_while_the_player_plays_and_stops_where_its_buffer_ends() {
+        let mut timeline = timeline(0, 10);
+        let at = Now::from_micros(5_000_000);
+        let playhead = Playhead {
+            position: MediaTime::from_secs(4.0),
+            buffered_to: MediaTime::from_secs(6.0),
+            rate_permille: 1000,
+        };
+        timeline.set_playhead(at, playhead);
+        assert_eq!(timeline.slack(at, segment(5)), Some(Duration::from_secs(6)));
+        assert_eq!(timeline.slack(at + Duration::from_secs(1), segment(5)), Some(Duration::from_secs(5)));
+        assert_eq!(timeline.slack(at + Duration::from_secs(9), segment(5)), Some(Duration::from_secs(4)));
+        assert_eq!(timeline.slack(at, segment(1)), Some(Duration::ZERO));
+        assert_eq!(timeline.slack(at, segment(99)), None);
+    }
+
+    #[test]
+    fn a_numbering_that_restarts_forgets_the_old_one() {
+        let mut timeline = timeline(100, 5);
+        timeline.update(update(500, 500..503));
+        assert!(timeline.place(segment(100)).is_none());
+        assert!(timeline.place(segment(502)).is_some());
+    }
+}
