@@ -1,0 +1,167 @@
+// Bundles the web side into dist/: the player with the client's glue, hls.js, types, the demo page, and .br/.gz beside them.
+// `cargo xtask web` builds the WASM into generated/ first and then calls this; it prints the size table.
+//
+//   node build.mjs [--dev]
+
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { promisify } from "node:util";
+import { brotliCompress, constants, gzip } from "node:zlib";
+
+import { build } from "esbuild";
+import ts from "typescript";
+
+const WWW = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
+const DIST = path.join(WWW, "dist");
+const ENTRY = path.join(WWW, "player/src/headwater.ts");
+const DEMO = path.join(WWW, "demo");
+const WASM = path.join(WWW, "generated/headwater_client_bg.wasm");
+const dev = process.argv.includes("--dev");
+
+/** Below this a compressed copy saves no packet. */
+const COMPRESS_FROM = 1024;
+
+/** What compresses by itself already. */
+const INCOMPRESSIBLE = /\.(br|gz|png|jpg|webp|woff2)$/;
+
+function fail(message) {
+  console.error(`build.mjs: ${message}`);
+  process.exit(1);
+}
+
+/** The files of this build: what else is found in dist/ afterwards is a leftover. */
+const made = new Set([".mode"]);
+
+/** Writes a file only where it changed, so that its compressed copies stay valid. */
+async function put(name, bytes) {
+  made.add(path.normalize(name));
+  const file = path.join(DIST, name);
+  const content = Buffer.from(bytes);
+  if (existsSync(file) && (await readFile(file)).equals(content)) return;
+  await mkdir(path.dirname(file), { recursive: true });
+  await writeFile(file, content);
+}
+
+const BROWSERS = {
+  format: "esm",
+  target: ["es2022", "chrome100", "firefox100", "safari15.4"],
+  bundle: true,
+  write: false,
+  minify: !dev,
+  sourcemap: dev ? "inline" : false,
+  legalComments: "none",
+  logLevel: "warning",
+};
+
+/** hls.js stays a file of its own: a page that has a player already never loads it. */
+const hlsBeside = {
+  name: "hls-beside",
+  setup(bundler) {
+    bundler.onResolve({ filter: /^hls\.js$/ }, () => ({ path: "./hls.mjs", external: true }));
+  },
+};
+
+async function player() {
+  if (!existsSync(ENTRY)) fail(`the player's entry www/player/src/headwater.ts does not exist: write it first`);
+  if (!existsSync(WASM)) fail(`www/generated/headwater_client_bg.wasm does not exist: run \`cargo xtask web\``);
+  const result = await build({ ...BROWSERS, entryPoints: [ENTRY], plugins: [hlsBeside] });
+  await put("headwater.js", result.outputFiles[0].contents);
+  await put("headwater_client_bg.wasm", await readFile(WASM));
+}
+
+async function hls() {
+  const text = await readFile(path.join(WWW, "node_modules/hls.js/dist/hls.min.mjs"), "utf8");
+  await put("hls.mjs", text.replace(/\n?\/\/# sourceMappingURL=.*\s*$/, "\n"));
+  await put("hls.LICENSE.txt", await readFile(path.join(WWW, "node_modules/hls.js/LICENSE")));
+}
+
+/** Declarations of the player's modules in dist/types/, and headwater.d.ts that re-exports the entry's. */
+async function types() {
+  const root = path.join(WWW, "player/src");
+  const { config } = ts.readConfigFile(path.join(WWW, "tsconfig.json"), ts.sys.readFile);
+  const { options } = ts.parseJsonConfigFileContent(config, ts.sys, WWW);
+  const program = ts.createProgram([ENTRY], {
+    ...options,
+    noEmit: false,
+    declaration: true,
+    emitDeclarationOnly: true,
+    // `cargo xtask test` checks types; here only declarations are wanted.
+    noCheck: true,
+    rootDir: root,
+  });
+  const emitted = new Map();
+  program.emit(undefined, (name, text) => void emitted.set(path.relative(root, path.resolve(name)), text));
+  for (const [name, text] of emitted) await put(path.join("types", name), text);
+  await put("headwater.d.ts", `export * from "./types/headwater.js";\n`);
+}
+
+/** Copies the demo; bundles its *.ts, in which the player is an import of "../headwater.js" at run time. */
+async function demo() {
+  if (!existsSync(DEMO)) return console.warn("build.mjs: no www/demo yet, so no demo page");
+  for (const entry of await readdir(DEMO, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const file = path.join(entry.parentPath ?? entry.path, entry.name);
+    const name = path.join("demo", path.relative(DEMO, file));
+    if (!name.endsWith(".ts")) {
+      await put(name, await readFile(file));
+      continue;
+    }
+    if (name.endsWith(".d.ts")) continue;
+    const result = await build({ ...BROWSERS, entryPoints: [file], external: ["../headwater.js"] });
+    await put(name.replace(/\.ts$/, ".js"), result.outputFiles[0].contents);
+  }
+}
+
+const squeeze = {
+  ".br": (bytes) =>
+    promisify(brotliCompress)(bytes, {
+      params: { [constants.BROTLI_PARAM_QUALITY]: dev ? 5 : 11, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length },
+    }),
+  ".gz": (bytes) => promisify(gzip)(bytes, { level: 9 }),
+};
+
+/** Writes the compressed copies and prints what each file weighs. */
+async function compress() {
+  const rows = [];
+  const files = (await readdir(DIST, { recursive: true })).sort();
+  for (const name of files) {
+    const file = path.join(DIST, name);
+    const info = await stat(file);
+    if (!info.isFile()) continue;
+    if (!made.has(name.replace(/\.(br|gz)$/, ""))) await rm(file);
+    if (!made.has(name) || INCOMPRESSIBLE.test(name)) continue;
+    const row = { name, raw: info.size };
+    for (const [suffix, compressor] of Object.entries(squeeze)) {
+      const copy = file + suffix;
+      if (info.size < COMPRESS_FROM) {
+        await rm(copy, { force: true });
+        continue;
+      }
+      const fresh = existsSync(copy) && (await stat(copy)).mtimeMs >= info.mtimeMs;
+      if (!fresh) await writeFile(copy, await compressor(await readFile(file)));
+      row[suffix] = (await stat(copy)).size;
+    }
+    if (!/^(types|\.)/.test(name)) rows.push(row);
+  }
+  const width = Math.max(...rows.map((row) => row.name.length));
+  const cell = (value) => (value === undefined ? "-" : value.toLocaleString("en-GB")).padStart(10);
+  console.log(`${"file".padEnd(width)}${["bytes", "gzip", "brotli"].map((head) => head.padStart(10)).join("")}`);
+  for (const row of rows) {
+    console.log(`${row.name.padEnd(width)}${cell(row.raw)}${cell(row[".gz"])}${cell(row[".br"])}`);
+  }
+}
+
+/** A mode's compressed copies are not the other's. */
+async function forgetOtherMode() {
+  const marker = path.join(DIST, ".mode");
+  const mode = dev ? "dev" : "release";
+  const before = existsSync(marker) ? await readFile(marker, "utf8") : undefined;
+  if (before !== mode) await rm(DIST, { recursive: true, force: true });
+  await mkdir(DIST, { recursive: true });
+  await writeFile(marker, mode);
+}
+
+await forgetOtherMode();
+await Promise.all([player(), hls(), types(), demo()]);
+await compress();

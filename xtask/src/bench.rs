@@ -1,0 +1,87 @@
+//! `cargo xtask bench NAME --json FILE`: measurements with a bar each, written as `[{name, value, unit, bar, met}]`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::repo::Repo;
+use crate::{sizes, web};
+
+/// What `bench` takes.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Which one; without it, they are listed
+    name: Option<String>,
+    /// Where to write the results as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// One measurement.
+struct Measured {
+    name: String,
+    value: f64,
+    unit: &'static str,
+    bar: f64,
+    met: bool,
+}
+
+struct Bench {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Repo) -> Result<Vec<Measured>>,
+}
+
+const BENCHES: [Bench; 1] =
+    [Bench { name: "size", about: "what a page downloads for the player and its WASM, brotli", run: size }];
+
+/// Runs one, or lists them all.
+pub(crate) fn run(repo: &Repo, options: &Options) -> Result<()> {
+    let Some(name) = &options.name else {
+        print!("{}", list());
+        return Ok(());
+    };
+    let Some(bench) = BENCHES.iter().find(|bench| bench.name == name) else {
+        bail!("there is no bench \"{name}\". There are:\n{}", list().trim_end());
+    };
+    let results = (bench.run)(repo)?;
+    for result in &results {
+        let verdict = if result.met { "met" } else { "MISSED" };
+        println!("{}: {} {} (bar {}: {verdict})", result.name, result.value, result.unit, result.bar);
+    }
+    if let Some(file) = &options.json {
+        let text = format!("{:#}\n", Value::from(results.iter().map(Measured::to_json).collect::<Vec<_>>()));
+        fs::write(file, text).with_context(|| format!("cannot write {}: does its folder exist?", file.display()))?;
+    }
+    Ok(())
+}
+
+fn list() -> String {
+    BENCHES.iter().fold(String::new(), |mut lines, bench| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(lines, "  {:10} {}", bench.name, bench.about);
+        lines
+    })
+}
+
+impl Measured {
+    fn to_json(&self) -> Value {
+        json!({ "name": self.name, "value": self.value, "unit": self.unit, "bar": self.bar, "met": self.met })
+    }
+}
+
+fn size(repo: &Repo) -> Result<Vec<Measured>> {
+    web::build(repo, web::Mode::Release)?;
+    let weight = sizes::weigh(repo)?;
+    let kilobytes = |bytes: u64| bytes as f64 / 1000.0;
+    Ok(vec![Measured {
+        name: "player and WASM, brotli".to_owned(),
+        value: kilobytes(weight.total()),
+        unit: "kB",
+        bar: kilobytes(weight.budget),
+        met: weight.is_met(),
+    }])
+}

@@ -1,0 +1,98 @@
+//! What a machine needs before anything builds or runs: Rust targets, Node and npm packages, a Chromium.
+//! Each is checked in milliseconds and installed only where it is missing.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::command::{capture, describe, program, run, which};
+use crate::repo::Repo;
+use crate::stamp::Fingerprint;
+
+/// The browser's target.
+pub(crate) const WASM: &str = "wasm32-unknown-unknown";
+
+/// The target whose tests run in Node: wasm32 with a standard output.
+pub(crate) const WASI: &str = "wasm32-wasip1";
+
+/// The oldest Node that runs the web tools.
+const NODE_MAJOR: u32 = 20;
+
+/// Names that Chromium goes by.
+const CHROMIUM_NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+const CHROMIUM_MACOS: [&str; 2] = [
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+];
+
+/// Makes sure that Rust can build for a target.
+pub(crate) fn rust_target(repo: &Repo, target: &str) -> Result<()> {
+    let sysroot = capture(program(repo, "rustc").args(["--print", "sysroot"]))?;
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(target).join("lib").is_dir() {
+        return Ok(());
+    }
+    let by_hand = format!("add it with `rustup target add {target}`, or by your system's package of Rust's {target}");
+    ensure!(which("rustup").is_some(), "Rust cannot build for {target} here, and there is no rustup: {by_hand}");
+    println!("adding Rust's target {target}");
+    run(program(repo, "rustup").args(["target", "add", target]))
+        .with_context(|| format!("rustup could not add it: {by_hand}"))
+}
+
+/// Makes sure that the packages of www/package-lock.json are in www/node_modules.
+pub(crate) fn npm_packages(repo: &Repo) -> Result<()> {
+    let stamp = repo.path("www/node_modules/.headwater-stamp");
+    let inputs = Fingerprint::default().file(&repo.path("www/package-lock.json")).file(&repo.path("www/package.json"));
+    let version = capture(program(repo, "node").arg("--version"))
+        .with_context(|| format!("Node {NODE_MAJOR} or newer is needed: https://nodejs.org"))?;
+    let major = version.trim().trim_start_matches('v').split('.').next().and_then(|major| major.parse().ok());
+    ensure!(
+        major.is_none_or(|major: u32| major >= NODE_MAJOR),
+        "Node {} is too old: {NODE_MAJOR} or newer is needed (https://nodejs.org)",
+        version.trim()
+    );
+    if inputs.is_in(&stamp) {
+        return Ok(());
+    }
+    println!("installing npm packages into www/node_modules");
+    let mut npm = program(repo, if cfg!(windows) { "npm.cmd" } else { "npm" });
+    run(npm.current_dir(repo.path("www")).args(["ci", "--no-audit", "--no-fund"]))
+        .context("npm could not install the packages: is the network there?")?;
+    inputs.write_to(&stamp)
+}
+
+/// A Chromium that starts: $CHROMIUM, one on the PATH, or a fresh one where this is root on Debian or Ubuntu.
+pub(crate) fn chromium(repo: &Repo) -> Result<PathBuf> {
+    if let Some(named) = env::var_os("CHROMIUM").map(PathBuf::from) {
+        ensure!(starts(repo, &named), "CHROMIUM={} does not start: name a working Chromium", named.display());
+        return Ok(named);
+    }
+    if let Some(found) = find_chromium(repo) {
+        return Ok(found);
+    }
+    let by_hand = "install Chromium or Chrome (Debian: apt-get install chromium), or name one with CHROMIUM=path";
+    if !Path::new("/etc/debian_version").exists() || which("apt-get").is_none() {
+        bail!("the browser tests need a Chromium: {by_hand}");
+    }
+    let user = capture(program(repo, "id").arg("-u"))?;
+    ensure!(user.trim() == "0", "the browser tests need a Chromium, and only root can install it: {by_hand}");
+    println!("installing Chromium");
+    for arguments in [&["update"][..], &["install", "--yes", "--no-install-recommends", "chromium"]] {
+        let mut apt = program(repo, "apt-get");
+        apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+        run(&mut apt).with_context(|| format!("`{}` did not work: {by_hand}", describe(&apt)))?;
+    }
+    find_chromium(repo).with_context(|| format!("the installed Chromium does not start: {by_hand}"))
+}
+
+fn find_chromium(repo: &Repo) -> Option<PathBuf> {
+    let on_path = CHROMIUM_NAMES.iter().filter_map(|name| which(name));
+    let in_folders = CHROMIUM_MACOS.iter().map(PathBuf::from).filter(|path| path.exists());
+    on_path.chain(in_folders).find(|path| starts(repo, path))
+}
+
+/// Whether it is more than a stub that asks for a snap.
+fn starts(repo: &Repo, chromium: &Path) -> bool {
+    capture(program(repo, chromium).arg("--version")).is_ok()
+}

@@ -1,0 +1,212 @@
+//! The parts of `cargo xtask test`, in the order they run: what is quick and says most comes first.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::counts::tally;
+use super::{Machine, Tally};
+use crate::command::{capture, cargo, node, program, run, tee};
+use crate::repo::Repo;
+use crate::stamp::files_below;
+use crate::{sample, setup, sizes, tidy};
+
+/// The crates whose tests also run as WASM: what the browser runs.
+const WASM_TESTED: [&str; 3] = ["headwater-wire", "headwater-swarm", "headwater-rendezvous"];
+
+/// How long one browser test may take, in ms: the longest plays a minute of live video.
+const BROWSER_TEST_LIMIT: &str = "--test-timeout=240000";
+
+/// What has to be there before a part runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    Wasm,
+    Wasi,
+    Npm,
+    Chromium,
+    Web,
+    Binaries,
+}
+
+impl Need {
+    /// In the order they are provided.
+    pub(crate) const ALL: [Self; 6] = [Self::Wasm, Self::Wasi, Self::Npm, Self::Chromium, Self::Web, Self::Binaries];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Wasm => "Rust for the browser",
+            Self::Wasi => "Rust for WASM under Node",
+            Self::Npm => "npm packages",
+            Self::Chromium => "Chromium",
+            Self::Web => "web build",
+            Self::Binaries => "servers",
+        }
+    }
+}
+
+/// One step.
+pub(crate) struct Part {
+    /// What `--only` calls it.
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// Whether `--quick` leaves it out.
+    pub(crate) slow: bool,
+    pub(crate) needs: &'static [Need],
+    pub(crate) run: fn(&Machine<'_>) -> Result<Tally>,
+}
+
+const fn part(
+    name: &'static str,
+    about: &'static str,
+    needs: &'static [Need],
+    run: fn(&Machine<'_>) -> Result<Tally>,
+) -> Part {
+    Part { name, about, slow: false, needs, run }
+}
+
+const fn slow(part: Part) -> Part {
+    Part { slow: true, ..part }
+}
+
+pub(crate) const PARTS: [Part; 14] = [
+    part("fmt", "Rust formatting", &[], |machine| {
+        check(run(cargo(machine.repo).args(["fmt", "--all", "--check"])).context("run `cargo fmt`"))
+    }),
+    part("tidy", "rules of the house", &[], |machine| check(tidy::run(machine.repo))),
+    part("sample", "bundled sample", &[], |machine| check(sample::check(machine.repo))),
+    part("format", "web formatting", &[Need::Npm], |machine| {
+        check(
+            tool(machine.repo, "prettier", &["--check", "--log-level=warn", "."])
+                .context("run `npm run format` in www"),
+        )
+    }),
+    // They need the web build: the client's glue has types of its own.
+    part("types", "TypeScript types", &[Need::Npm, Need::Wasm, Need::Web], |machine| {
+        check(tool(machine.repo, "tsc", &["--noEmit"]))
+    }),
+    part("lint", "ESLint", &[Need::Npm, Need::Wasm, Need::Web], |machine| {
+        check(tool(machine.repo, "eslint", &["--max-warnings=0", "."]))
+    }),
+    part("size", "size budget", &[Need::Npm, Need::Wasm, Need::Web], |machine| check(sizes::check(machine.repo))),
+    part("clippy", "clippy, native", &[], |machine| clippy(machine.repo, &["--workspace", "--all-targets"])),
+    part("clippy-web", "clippy, browser", &[Need::Wasm], |machine| {
+        clippy(machine.repo, &["--package", "headwater-client", "--lib", "--target", setup::WASM])
+    }),
+    part("rust", "Rust tests", &[], |machine| rust_tests(machine.repo)),
+    slow(part("wasm", "core tests as WASM (wasm32-wasip1, run by Node)", &[Need::Wasi], |machine| {
+        wasm_tests(machine.repo)
+    })),
+    slow(part("doc", "documentation", &[], |machine| {
+        let mut doc = cargo(machine.repo);
+        doc.env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--no-deps", "--workspace", "--quiet"]);
+        check(run(&mut doc))
+    })),
+    part("origin", "origin tests", &[], |machine| node_tests(machine, "www/origin")),
+    slow(part(
+        "browser",
+        "browser tests",
+        &[Need::Wasm, Need::Npm, Need::Chromium, Need::Web, Need::Binaries],
+        |machine| node_tests(machine, "www/tests"),
+    )),
+];
+
+/// A check is one test.
+fn check(result: Result<()>) -> Result<Tally> {
+    result.map(|()| Tally::PASSED)
+}
+
+fn clippy(repo: &Repo, what: &[&str]) -> Result<Tally> {
+    check(run(cargo(repo).args(["clippy", "--quiet"]).args(what).args(["--", "-D", "warnings"])))
+}
+
+/// Runs a tool of www/node_modules.
+fn tool(repo: &Repo, name: &str, arguments: &[&str]) -> Result<()> {
+    let script = match name {
+        "prettier" => "node_modules/prettier/bin/prettier.cjs",
+        "eslint" => "node_modules/eslint/bin/eslint.js",
+        _ => "node_modules/typescript/bin/tsc",
+    };
+    run(node(repo).arg(script).args(arguments))
+}
+
+/// The servers, with the features that the tests' build gives them: one build for both.
+pub(crate) fn build_binaries(repo: &Repo) -> Result<()> {
+    run(cargo(repo).args(["build", "--workspace", "--exclude", "headwater-client", "--bins", "--examples"]))
+}
+
+fn rust_tests(repo: &Repo) -> Result<Tally> {
+    const WHAT: [&str; 4] = ["--workspace", "--exclude", "headwater-client", "--no-fail-fast"];
+    if capture(cargo(repo).args(["nextest", "--version"])).is_err() {
+        println!("cargo-nextest is not here, so `cargo test` runs them: slower, with the same verdict");
+        return count(cargo(repo).arg("test").args(WHAT));
+    }
+    let unit = count(cargo(repo).args(["nextest", "run", "--no-tests", "pass"]).args(WHAT))?;
+    // nextest runs no examples of the documentation.
+    let doc = count(cargo(repo).args(["test", "--doc", "--quiet"]).args(WHAT))?;
+    Ok(Tally { passed: unit.passed + doc.passed, failed: unit.failed + doc.failed })
+}
+
+/// Compiles the cores' tests to WASM and runs each in Node.
+fn wasm_tests(repo: &Repo) -> Result<Tally> {
+    let mut build = cargo(repo);
+    build.args(["test", "--no-run", "--lib", "--tests", "--target", setup::WASI]);
+    for package in WASM_TESTED {
+        build.args(["--package", package]);
+    }
+    run(&mut build)?;
+    // The second run builds nothing: it only says where the tests are.
+    let said = capture(build.arg("--message-format=json"))?;
+    let mut sum = Tally::default();
+    for (wasm, package) in test_binaries(&said) {
+        let mut test = program(repo, "node");
+        test.args(["--no-warnings", "xtask/wasi-test.mjs"]).args([wasm.as_os_str(), repo.root().as_os_str()]);
+        let tally = count(test.arg(package))?;
+        sum.passed += tally.passed;
+        sum.failed += tally.failed;
+    }
+    ensure!(sum.passed + sum.failed > 0, "no tests found for {}", setup::WASI);
+    Ok(sum)
+}
+
+/// Test binaries and their packages' folders, from cargo's JSON messages.
+fn test_binaries(messages: &str) -> Vec<(PathBuf, PathBuf)> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| {
+            let binary = PathBuf::from(message["executable"].as_str()?);
+            let folder = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
+            Some((binary, folder))
+        })
+        .collect()
+}
+
+/// Runs the *.test.mjs of a folder, one file at a time.
+fn node_tests(machine: &Machine<'_>, folder: &str) -> Result<Tally> {
+    let repo = machine.repo;
+    let files: Vec<PathBuf> = files_below(&repo.path(folder))?
+        .into_iter()
+        .filter(|file| file.to_string_lossy().ends_with(".test.mjs"))
+        .collect();
+    ensure!(!files.is_empty(), "there is no *.test.mjs in {folder} yet");
+    let mut test = program(repo, "node");
+    test.args(["--test", "--test-concurrency=1", "--test-reporter=spec", BROWSER_TEST_LIMIT]).args(files);
+    let paths: [(&str, OsString); 4] = [
+        ("HEADWATER_SIGNAL_BIN", repo.binary("headwater-signal").into_os_string()),
+        ("HEADWATER_SEED_BIN", repo.binary("headwater-seed").into_os_string()),
+        ("HEADWATER_BIN_DIR", repo.target().join("debug").into_os_string()),
+        ("HEADWATER_DIST", repo.dist().into_os_string()),
+    ];
+    test.envs(paths);
+    if let Some(chromium) = &machine.chromium {
+        test.env("CHROMIUM", chromium);
+    }
+    count(&mut test)
+}
+
+fn count(command: &mut std::process::Command) -> Result<Tally> {
+    let ran = tee(command)?;
+    Ok(tally(&ran.output, ran.success))
+}

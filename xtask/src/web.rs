@@ -1,0 +1,150 @@
+//! `cargo xtask web`: the client's WASM, its glue, and the bundle of www/build.mjs. Nothing changed: nothing is done.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use wasm_bindgen_cli_support::Bindgen;
+
+use crate::command::{cargo, node, run as run_program};
+use crate::repo::Repo;
+use crate::stamp::Fingerprint;
+use crate::{setup, sizes};
+
+/// How the web side is built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Quick to build, with source maps.
+    Dev,
+    /// What ships.
+    Release,
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Mode::Dev => "dev",
+            Mode::Release => "release",
+        }
+    }
+
+    /// Cargo's profile and the folder it builds into.
+    fn profile(self) -> (&'static str, &'static str) {
+        match self {
+            Mode::Dev => ("dev", "debug"),
+            Mode::Release => ("web", "web"),
+        }
+    }
+}
+
+/// The player's entry, written by hand.
+const ENTRY: &str = "www/player/src/headwater.ts";
+
+/// What a finished build has at least.
+const MADE: [&str; 4] = ["headwater.js", "headwater.d.ts", "headwater_client_bg.wasm", "hls.mjs"];
+
+/// Instructions that every browser has had for years and that Rust's default WASM uses.
+const WASM_FEATURES: [&str; 7] = [
+    "--enable-bulk-memory",
+    "--enable-bulk-memory-opt",
+    "--enable-multivalue",
+    "--enable-mutable-globals",
+    "--enable-nontrapping-float-to-int",
+    "--enable-reference-types",
+    "--enable-sign-ext",
+];
+
+/// Builds what changed and prints what it weighs.
+pub(crate) fn run(repo: &Repo, mode: Mode) -> Result<()> {
+    build(repo, mode)?;
+    sizes::print_table(repo)
+}
+
+/// Builds what changed.
+pub(crate) fn build(repo: &Repo, mode: Mode) -> Result<()> {
+    ensure!(repo.path(ENTRY).is_file(), "the player's entry {ENTRY} does not exist: write it first");
+    setup::rust_target(repo, setup::WASM)?;
+    setup::npm_packages(repo)?;
+    client(repo, mode)?;
+    bundle(repo, mode)
+}
+
+/// Compiles the client to WASM and generates its glue into www/generated.
+fn client(repo: &Repo, mode: Mode) -> Result<()> {
+    let (profile, folder) = mode.profile();
+    // A target folder of its own: it neither waits for the lock of the native builds nor throws their work away.
+    let target = repo.target().join("web-client");
+    let arguments = ["build", "--package", "headwater-client", "--lib", "--profile", profile, "--target", setup::WASM];
+    run_program(cargo(repo).args(arguments).arg("--target-dir").arg(&target))?;
+    let compiled = target.join(setup::WASM).join(folder).join("headwater_client.wasm");
+    ensure!(compiled.is_file(), "cargo made no {}: is headwater-client still a cdylib?", compiled.display());
+
+    let generated = repo.path("www/generated");
+    let stamp = repo.scratch().join("client.stamp");
+    let inputs = Fingerprint::default()
+        .text(mode.name())
+        .text(env!("CARGO_PKG_VERSION"))
+        .file(&compiled)
+        .file(&repo.path("www/package-lock.json"))
+        .file(&repo.path("Cargo.lock"));
+    if inputs.is_in(&stamp) && generated.join("headwater_client_bg.wasm").is_file() {
+        return Ok(());
+    }
+    println!("generating the client's glue");
+    glue(&compiled, &generated, mode)?;
+    if mode == Mode::Release {
+        println!("optimising the client for size");
+        optimise(repo, &generated.join("headwater_client_bg.wasm"))?;
+    }
+    inputs.write_to(&stamp)
+}
+
+fn glue(compiled: &Path, generated: &Path, mode: Mode) -> Result<()> {
+    fs::create_dir_all(generated)?;
+    let release = mode == Mode::Release;
+    Bindgen::new()
+        .input_path(compiled)
+        .out_name("headwater_client")
+        .web(true)?
+        .typescript(true)
+        // The player fetches the WASM itself, when it wants it.
+        .omit_default_module_path(true)
+        .keep_debug(!release)
+        .remove_name_section(release)
+        .remove_producers_section(release)
+        .generate(generated)
+        .context("wasm-bindgen refused the client: does its version in Cargo.lock match wasm-bindgen-cli-support's?")
+}
+
+fn optimise(repo: &Repo, wasm: &Path) -> Result<()> {
+    let optimised = PathBuf::from(format!("{}.opt", wasm.display()));
+    let tool = repo.path("www/node_modules/binaryen/bin/wasm-opt");
+    let mut wasm_opt = node(repo);
+    wasm_opt.arg(tool).args(["-Oz", "--strip-debug", "--strip-producers"]).args(WASM_FEATURES);
+    run_program(wasm_opt.arg(wasm).arg("-o").arg(&optimised))?;
+    fs::rename(&optimised, wasm)?;
+    Ok(())
+}
+
+/// Bundles into www/dist.
+fn bundle(repo: &Repo, mode: Mode) -> Result<()> {
+    let stamp = repo.scratch().join("bundle.stamp");
+    let mut inputs = Fingerprint::default().text(mode.name());
+    for folder in ["www/player", "www/demo", "www/generated"] {
+        inputs = inputs.folder(&repo.path(folder))?;
+    }
+    for file in ["www/build.mjs", "www/package-lock.json", "www/tsconfig.json"] {
+        inputs = inputs.file(&repo.path(file));
+    }
+    if inputs.is_in(&stamp) && MADE.iter().all(|name| repo.dist().join(name).is_file()) {
+        return Ok(());
+    }
+    println!("bundling into www/dist");
+    let mut script = node(repo);
+    script.arg("build.mjs");
+    if mode == Mode::Dev {
+        script.arg("--dev");
+    }
+    run_program(&mut script)?;
+    inputs.write_to(&stamp)
+}
