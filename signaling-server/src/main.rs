@@ -1,6 +1,6 @@
 //! `headwater-signal`: the command line of the signalling server.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -56,17 +56,19 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), String> {
     let Arguments { listen, stun, log } = arguments;
     let filter = EnvFilter::try_new(&log).map_err(|error| format!("--log {log}: {error}"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(io::stderr).init();
     let mut options = Options::new(listen).map_err(|error| format!("no random numbers: {error}"))?;
     if !stun.is_empty() {
         options.core.ice_servers = vec![IceServer { urls: stun, username: None, credential: None }];
     }
-    if options.assets.is_empty() {
-        warn!("this build has no player: run \"cargo xtask web\" and build again to serve it");
-    }
+    let has_player = !options.assets.is_empty();
     let stop = stop_signal().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let server = Server::bind(options).await.map_err(|error| error.to_string())?;
     warn!("NO SECRET IS CONFIGURED: anyone who reaches this server may join any swarm. Fine for a demo or a LAN");
+    if !has_player {
+        warn!("this build has no player: run \"cargo xtask web\" and build again to serve it");
+    }
     let addr = server.local_addr();
     info!("listening on http://{addr}");
     // Scripts wait for this line. A closed stdout is no reason not to serve.
