@@ -1,5 +1,9 @@
-//! The native peer: pulls a stream from its origin, signs it, and serves it to the swarm.
-//!
 //! placeholder
 
+pub mod backoff;
+pub mod http;
+pub mod key;
+pub mod node;
+pub mod signalling;
+pub mod store;
 pub mod transport;

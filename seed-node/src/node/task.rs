@@ -1,0 +1,463 @@
+//! The node's task: turns what happens into the engine's inputs, and does what its outputs say.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use ed25519_dalek::VerifyingKey;
+use headwater_swarm::{DataVerdict, DeliveryReport, DemandId, Engine, Event, FetchId, Input, Now, Output, Stats};
+use headwater_wire::frame::{DATA_HEADER_LEN, encode_control};
+use headwater_wire::message::ByeReason;
+use headwater_wire::signal::{IceServer, StatsReport};
+use headwater_wire::{ChunkHash, ChunkId, DataHeader, Frame, Message, PeerId, SegmentId, SignedBatch};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::fetch::{Fetch, FetchReport, fetch_catalogue};
+use super::links::Links;
+use super::{Command, Delivered, DemandError, Location, NodeConfig, NodeEvent, OriginAccess, Tamper};
+use crate::key::verify;
+use crate::signalling::{Signalling, SignallingEvent, SignallingRequest};
+use crate::store::Store;
+use crate::transport::{LinkEvent, LinkReport, OutgoingChunk, REPORT_QUEUE, Transport};
+
+/// Chunks of HTTP bodies waiting for the node: 4 MiB at most. A full queue holds the requests back.
+const FETCH_QUEUE: usize = 64;
+
+/// How often the signalling server is told what this peer carried.
+const STATS_EVERY: Duration = Duration::from_secs(30);
+
+/// Connections that may be opening while all neighbours of the engine's limit are there; the engine ends what is too much.
+const SPARE_LINKS: usize = 32;
+
+type Reply = oneshot::Sender<Result<Delivered, DemandError>>;
+
+/// An input that doing an output led to.
+enum FollowUp {
+    Verified(headwater_swarm::VerifyId, bool),
+    Sent(PeerId, ChunkId),
+    Lost(PeerId),
+    FetchFailed(FetchId),
+}
+
+pub(super) struct NodeTask {
+    engine: Engine,
+    store: Store,
+    links: Links,
+    signalling: Signalling,
+    transport: std::sync::Arc<dyn Transport>,
+    keys: Vec<VerifyingKey>,
+    origin: Option<OriginAccess>,
+    tamper: Option<Box<dyn Tamper>>,
+    ice_servers: Vec<IceServer>,
+    locations: BTreeMap<SegmentId, Location>,
+    fetches: BTreeMap<FetchId, (SegmentId, AbortHandle)>,
+    demands: BTreeMap<DemandId, Reply>,
+    next_demand: u64,
+    link_reports: mpsc::Receiver<LinkReport>,
+    fetch_reports: mpsc::Receiver<FetchReport>,
+    fetch_reports_tx: mpsc::Sender<FetchReport>,
+    events: broadcast::Sender<NodeEvent>,
+    started: Instant,
+    wake_at: Option<Now>,
+}
+
+impl NodeTask {
+    pub(super) fn new(config: NodeConfig, events: broadcast::Sender<NodeEvent>) -> Self {
+        let (link_reports_tx, link_reports) = mpsc::channel(REPORT_QUEUE);
+        let (fetch_reports_tx, fetch_reports) = mpsc::channel(FETCH_QUEUE);
+        let most = usize::from(config.engine.max_neighbours) + SPARE_LINKS;
+        // A predictable engine is worse at spreading requests, and no danger.
+        let seed = getrandom::u64().unwrap_or(0);
+        Self {
+            engine: Engine::new(config.engine, seed, Now::default()),
+            store: Store::default(),
+            links: Links::new(most, link_reports_tx),
+            signalling: Signalling::start(config.membership),
+            transport: config.transport,
+            keys: config.keys,
+            origin: config.origin,
+            tamper: config.tamper,
+            ice_servers: Vec::new(),
+            locations: BTreeMap::new(),
+            fetches: BTreeMap::new(),
+            demands: BTreeMap::new(),
+            next_demand: 0,
+            link_reports,
+            fetch_reports,
+            fetch_reports_tx,
+            events,
+            started: Instant::now(),
+            wake_at: None,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut stats = interval(STATS_EVERY);
+        stats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.drain();
+        loop {
+            let wake_at = self.wake_at.map(|at| self.started + Duration::from_micros(at.as_micros()));
+            tokio::select! {
+                command = commands.recv() => match command {
+                    None | Some(Command::Shutdown) => break,
+                    Some(command) => self.obey(command),
+                },
+                Some(report) = self.link_reports.recv() => self.on_link(report),
+                Some(event) = self.signalling.events.recv() => self.on_signalling(event),
+                Some(report) = self.fetch_reports.recv() => self.on_fetch(report),
+                () = sleep_until(wake_at.unwrap_or(self.started)), if wake_at.is_some() => self.input(Input::Timeout),
+                _ = stats.tick() => self.report_stats(),
+            }
+            self.drain();
+        }
+        self.say_goodbye().await;
+    }
+
+    fn now(&self) -> Now {
+        Now::from_micros(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        self.engine.handle_input(self.now(), input);
+    }
+
+    fn announce(&self, event: NodeEvent) {
+        // Nobody need listen.
+        let _ = self.events.send(event);
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Publish(own) => {
+                self.store.put_segment(own.segment, &own.bytes);
+                self.input(Input::SegmentStored { segment: own.segment, len: own.len, hashes: own.hashes });
+            }
+            Command::Batch(source, bytes) => self.input(Input::Batch { source, bytes: &bytes }),
+            Command::Playlist(update, locations) => {
+                let (track, first) = (update.track, update.first);
+                self.locations.retain(|segment, _| segment.track != track || segment.seq >= first);
+                self.locations.extend(locations);
+                self.input(Input::Playlist(update));
+            }
+            Command::Playhead(playhead) => self.input(Input::Playhead(playhead)),
+            Command::Demand { segment, kind, reply } => {
+                self.cancel_forgotten_demands();
+                self.next_demand += 1;
+                let demand = DemandId(self.next_demand);
+                self.demands.insert(demand, reply);
+                self.input(Input::Demand { demand, segment, kind });
+            }
+            // Nobody waits for the answer any more where sending it fails.
+            Command::Stats(reply) => drop(reply.send(self.engine.stats())),
+            Command::Shutdown => {}
+        }
+    }
+
+    /// Whoever dropped the future of a demand does not want the segment any more.
+    fn cancel_forgotten_demands(&mut self) {
+        let forgotten: Vec<DemandId> =
+            self.demands.iter().filter(|(_, reply)| reply.is_closed()).map(|(demand, _)| *demand).collect();
+        for demand in forgotten {
+            self.demands.remove(&demand);
+            self.input(Input::DemandCancelled { demand });
+        }
+    }
+
+    fn on_signalling(&mut self, event: SignallingEvent) {
+        match event {
+            SignallingEvent::Joined { peer, ice_servers } => {
+                self.ice_servers = ice_servers;
+                tracing::info!(%peer, "joined");
+                self.announce(NodeEvent::Joined(peer));
+            }
+            SignallingEvent::Connect { peer, offer } => self.connect(peer, offer),
+            SignallingEvent::Signal { from, data } => {
+                // An offer without a `connect` before it: this side joined again in between.
+                if !self.links.contains(from) && matches!(data, headwater_wire::signal::SignalData::Offer { .. }) {
+                    self.connect(from, false);
+                }
+                self.links.signal(from, data);
+            }
+            SignallingEvent::Gone { peer } => {
+                // An open channel outlives the signalling connection of either end.
+                if !self.links.is_open(peer) {
+                    self.links.remove(peer);
+                }
+            }
+            SignallingEvent::Lost => {}
+        }
+    }
+
+    fn connect(&mut self, peer: PeerId, offer: bool) {
+        let replaced = self.links.connect(&*self.transport, peer, offer, &self.ice_servers);
+        if replaced {
+            self.forget(peer);
+        }
+    }
+
+    fn on_link(&mut self, report: LinkReport) {
+        let LinkReport { link, peer, event } = report;
+        if !self.links.is_current(peer, link) {
+            return;
+        }
+        match event {
+            LinkEvent::Signal(data) => self.signalling.tell(SignallingRequest::Signal { to: peer, data }),
+            LinkEvent::Open => {
+                self.links.set_open(peer);
+                self.signalling.set_connected(self.links.open_peers());
+                self.input(Input::PeerConnected { peer });
+            }
+            LinkEvent::Frame(frame) => self.on_frame(peer, &frame),
+            LinkEvent::ChunkSent(chunk) => self.input(Input::ChunkSent { peer, chunk }),
+            LinkEvent::Closed => self.lose(peer),
+        }
+    }
+
+    fn on_frame(&mut self, peer: PeerId, frame: &[u8]) {
+        let is_data = frame.first().copied().is_some_and(Frame::is_data);
+        if !is_data {
+            return self.input(Input::Control { peer, frame });
+        }
+        let header = frame.first_chunk::<DATA_HEADER_LEN>().map(|header| DataHeader::parse(header, frame.len()));
+        let Some(Ok(header)) = header else {
+            tracing::debug!(%peer, "malformed data frame");
+            self.links.ban(peer);
+            return self.lose(peer);
+        };
+        let payload = &frame[DATA_HEADER_LEN..];
+        // Bounded by the frame's length, which the parser has checked.
+        let verdict = self.engine.handle_data(self.now(), peer, &header, payload.len() as u32);
+        match verdict {
+            DataVerdict::Ignore => {}
+            DataVerdict::Append => {
+                self.store.append(peer, header.chunk, payload);
+            }
+            DataVerdict::AppendLast => {
+                let hash = ChunkHash::of(self.store.append(peer, header.chunk, payload));
+                self.input(Input::ChunkReceived { peer, chunk: header.chunk, hash });
+            }
+        }
+    }
+
+    fn on_fetch(&mut self, report: FetchReport) {
+        match report {
+            FetchReport::Head { fetch, ranged, total } if self.fetches.contains_key(&fetch) => {
+                self.input(Input::FetchHead { fetch, ranged, total });
+            }
+            FetchReport::Chunk { fetch, index, bytes, hash } => {
+                let Some((segment, _)) = self.fetches.get(&fetch) else { return };
+                let len = bytes.len() as u32;
+                self.store.put_chunk(ChunkId { segment: *segment, index }, bytes);
+                self.input(Input::FetchChunk { fetch, index, len, hash });
+            }
+            FetchReport::Done { fetch, total } => {
+                if self.fetches.remove(&fetch).is_some() {
+                    self.input(Input::FetchDone { fetch, total });
+                }
+            }
+            FetchReport::Failed { fetch, status } => {
+                if self.fetches.remove(&fetch).is_some() {
+                    self.input(Input::FetchFailed { fetch, status });
+                }
+            }
+            FetchReport::Catalogue { batches, found } => {
+                for batch in batches {
+                    self.input(Input::Batch { source: headwater_swarm::BatchSource::Origin, bytes: &batch });
+                    self.drain();
+                }
+                self.input(Input::CatalogueFetched { found });
+            }
+            FetchReport::Head { .. } => {}
+        }
+    }
+
+    /// Does what the engine says until it has nothing more to say.
+    fn drain(&mut self) {
+        let mut follow_ups = VecDeque::new();
+        loop {
+            match self.engine.poll_output() {
+                Output::Timeout { at } => {
+                    self.wake_at = at;
+                    let Some(follow_up) = follow_ups.pop_front() else { return };
+                    self.follow_up(follow_up);
+                }
+                output => follow_ups.extend(self.perform(output)),
+            }
+        }
+    }
+
+    fn follow_up(&mut self, follow_up: FollowUp) {
+        match follow_up {
+            FollowUp::Verified(verify, valid) => self.input(Input::BatchVerified { verify, valid }),
+            FollowUp::Sent(peer, chunk) => self.input(Input::ChunkSent { peer, chunk }),
+            FollowUp::Lost(peer) => self.lose(peer),
+            FollowUp::FetchFailed(fetch) => self.input(Input::FetchFailed { fetch, status: None }),
+        }
+    }
+
+    fn perform(&mut self, output: Output) -> Option<FollowUp> {
+        match output {
+            Output::Timeout { .. } => None,
+            Output::Send { peer, frame } => (!self.links.send(peer, frame)).then_some(FollowUp::Lost(peer)),
+            Output::SendChunk { peer, chunk, piece_len, .. } => self.send_chunk(peer, chunk, piece_len),
+            Output::Disconnect { peer, reason } => {
+                tracing::debug!(%peer, ?reason, "disconnecting");
+                if reason.is_ban() {
+                    self.links.ban(peer);
+                }
+                self.links.remove(peer);
+                self.store.discard_all(peer);
+                self.signalling.set_connected(self.links.open_peers());
+                self.announce(NodeEvent::Disconnected { peer, reason: Some(reason) });
+                None
+            }
+            Output::WantNeighbours { count } => {
+                self.signalling.tell(SignallingRequest::Want(count));
+                None
+            }
+            Output::Fetch { fetch, segment, range } => self.start_fetch(fetch, segment, range),
+            Output::AbortFetch { fetch } => {
+                if let Some((_, task)) = self.fetches.remove(&fetch) {
+                    task.abort();
+                }
+                None
+            }
+            Output::FetchCatalogue => {
+                tokio::spawn(fetch_catalogue(self.origin.clone(), self.fetch_reports_tx.clone()));
+                None
+            }
+            Output::VerifyBatch { verify, batch } => Some(FollowUp::Verified(verify, self.is_signed(&batch))),
+            Output::KeepChunk { peer, chunk, .. } => {
+                self.store.keep(peer, chunk);
+                None
+            }
+            Output::DropChunk { peer, chunk } => {
+                self.store.discard(peer, chunk);
+                None
+            }
+            Output::Deliver { demand, segment, report } => {
+                self.deliver(demand, segment, report);
+                None
+            }
+            Output::Fail { demand } => {
+                self.answer(demand, Err(DemandError::Unavailable));
+                None
+            }
+            Output::Evict { segment } => {
+                self.store.evict(segment);
+                None
+            }
+            Output::Event(event) => {
+                self.log(event);
+                self.announce(NodeEvent::Engine(event));
+                None
+            }
+        }
+    }
+
+    fn send_chunk(&mut self, peer: PeerId, chunk: ChunkId, piece_len: u32) -> Option<FollowUp> {
+        let Some(mut bytes) = self.store.chunk(chunk) else {
+            tracing::warn!(%peer, segment = %chunk.segment, chunk = chunk.index.0, "the chunk to be sent is not here");
+            return Some(FollowUp::Sent(peer, chunk));
+        };
+        if let Some(tamper) = &mut self.tamper {
+            bytes = tamper.tamper(chunk, bytes);
+        }
+        let outgoing = OutgoingChunk { chunk, bytes, piece_len };
+        (!self.links.send_chunk(peer, outgoing)).then_some(FollowUp::Lost(peer))
+    }
+
+    fn start_fetch(
+        &mut self,
+        fetch: FetchId,
+        segment: SegmentId,
+        range: Option<headwater_wire::ByteRange>,
+    ) -> Option<FollowUp> {
+        let (Some(origin), Some(location)) = (&self.origin, self.locations.get(&segment)) else {
+            return Some(FollowUp::FetchFailed(fetch));
+        };
+        let request = Fetch {
+            id: fetch,
+            http: origin.http.clone(),
+            location: location.clone(),
+            range,
+            reports: self.fetch_reports_tx.clone(),
+        };
+        let task = tokio::spawn(request.run());
+        self.fetches.insert(fetch, (segment, task.abort_handle()));
+        None
+    }
+
+    fn is_signed(&self, batch: &SignedBatch) -> bool {
+        self.keys.iter().any(|key| verify(key, batch))
+    }
+
+    fn deliver(&mut self, demand: DemandId, segment: SegmentId, report: DeliveryReport) {
+        let delivered = self.store.segment(segment, report.len.bytes()).map(|bytes| Delivered { bytes, report });
+        if delivered.is_none() {
+            tracing::error!(%segment, "the segment to be delivered is not whole");
+        }
+        self.answer(demand, delivered.ok_or(DemandError::Unavailable));
+    }
+
+    fn answer(&mut self, demand: DemandId, answer: Result<Delivered, DemandError>) {
+        if let Some(reply) = self.demands.remove(&demand) {
+            // Nobody waits any more where sending fails.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// The connection to a peer ended by itself.
+    fn lose(&mut self, peer: PeerId) {
+        if self.links.remove(peer) {
+            self.forget(peer);
+            self.announce(NodeEvent::Disconnected { peer, reason: None });
+        }
+    }
+
+    fn forget(&mut self, peer: PeerId) {
+        self.store.discard_all(peer);
+        self.signalling.set_connected(self.links.open_peers());
+        self.input(Input::PeerDisconnected { peer });
+    }
+
+    fn log(&self, event: Event) {
+        match event {
+            Event::NeighbourReady { peer, seed } => tracing::debug!(%peer, seed, "neighbour ready"),
+            Event::PeerBanned { peer, reason } => tracing::warn!(%peer, ?reason, "banned a peer"),
+            Event::OriginDiffers { segment } => {
+                tracing::warn!(%segment, "the origin serves other bytes than were signed; sign the stream again");
+            }
+            Event::CatalogueNotSigned => {
+                tracing::warn!("the catalogue file is not signed with this publisher's key; sign it again");
+            }
+        }
+    }
+
+    fn report_stats(&self) {
+        let Stats { http_bytes, seed_bytes, viewer_bytes, uploaded_bytes, neighbours, .. } = self.engine.stats();
+        let report = StatsReport { http_bytes, seed_bytes, viewer_bytes, uploaded_bytes, neighbours };
+        self.signalling.tell(SignallingRequest::Stats(report));
+    }
+
+    async fn say_goodbye(mut self) {
+        let bye = encode_control(&Message::Bye { reason: ByeReason::Leaving });
+        let mut leaving = self.links.open_peers().len();
+        for peer in self.links.open_peers() {
+            self.links.send(peer, bye.clone());
+        }
+        self.links.release();
+        let leave = self.signalling.leave();
+        let closed = async {
+            while leaving > 0 {
+                match self.link_reports.recv().await {
+                    Some(LinkReport { event: LinkEvent::Closed, .. }) => leaving -= 1,
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+        };
+        tokio::join!(leave, closed);
+    }
+}
