@@ -1,5 +1,5 @@
 // Bundles the web side into dist/: the player with the client's glue, hls.js, types, the demo page, and .br/.gz beside them.
-// `cargo xtask web` builds the WASM into generated/ first and then calls this; it prints the size table.
+// `cargo xtask web` builds the WASM into generated/ first, and then calls this.
 //
 //   node build.mjs [--dev]
 
@@ -121,34 +121,23 @@ const squeeze = {
   ".gz": (bytes) => promisify(gzip)(bytes, { level: 9 }),
 };
 
-/** Writes the compressed copies and prints what each file weighs. */
+/** Writes the compressed copies, and removes what is left of earlier builds. */
 async function compress() {
-  const rows = [];
-  const files = (await readdir(DIST, { recursive: true })).sort();
-  for (const name of files) {
+  for (const name of await readdir(DIST, { recursive: true })) {
     const file = path.join(DIST, name);
     const info = await stat(file);
     if (!info.isFile()) continue;
     if (!made.has(name.replace(/\.(br|gz)$/, ""))) await rm(file);
     if (!made.has(name) || INCOMPRESSIBLE.test(name)) continue;
-    const row = { name, raw: info.size };
     for (const [suffix, compressor] of Object.entries(squeeze)) {
       const copy = file + suffix;
       if (info.size < COMPRESS_FROM) {
         await rm(copy, { force: true });
         continue;
       }
-      const fresh = existsSync(copy) && (await stat(copy)).mtimeMs >= info.mtimeMs;
-      if (!fresh) await writeFile(copy, await compressor(await readFile(file)));
-      row[suffix] = (await stat(copy)).size;
+      const isFresh = existsSync(copy) && (await stat(copy)).mtimeMs >= info.mtimeMs;
+      if (!isFresh) await writeFile(copy, await compressor(await readFile(file)));
     }
-    if (!/^(types|\.)/.test(name)) rows.push(row);
-  }
-  const width = Math.max(...rows.map((row) => row.name.length));
-  const cell = (value) => (value === undefined ? "-" : value.toLocaleString("en-GB")).padStart(10);
-  console.log(`${"file".padEnd(width)}${["bytes", "gzip", "brotli"].map((head) => head.padStart(10)).join("")}`);
-  for (const row of rows) {
-    console.log(`${row.name.padEnd(width)}${cell(row.raw)}${cell(row[".gz"])}${cell(row[".br"])}`);
   }
 }
 

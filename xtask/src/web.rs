@@ -74,8 +74,10 @@ fn client(repo: &Repo, mode: Mode) -> Result<()> {
     let (profile, folder) = mode.profile();
     // A target folder of its own: it neither waits for the lock of the native builds nor throws their work away.
     let target = repo.target().join("web-client");
+    // wasm-bindgen has to read the names and the list of features; it and wasm-opt strip them afterwards.
+    let keep_sections = ("CARGO_PROFILE_WEB_STRIP", "none");
     let arguments = ["build", "--package", "headwater-client", "--lib", "--profile", profile, "--target", setup::WASM];
-    run_program(cargo(repo).args(arguments).arg("--target-dir").arg(&target))?;
+    run_program(cargo(repo).env(keep_sections.0, keep_sections.1).args(arguments).arg("--target-dir").arg(&target))?;
     let compiled = target.join(setup::WASM).join(folder).join("headwater_client.wasm");
     ensure!(compiled.is_file(), "cargo made no {}: is headwater-client still a cdylib?", compiled.display());
 
@@ -120,7 +122,7 @@ fn optimise(repo: &Repo, wasm: &Path) -> Result<()> {
     let optimised = PathBuf::from(format!("{}.opt", wasm.display()));
     let tool = repo.path("www/node_modules/binaryen/bin/wasm-opt");
     let mut wasm_opt = node(repo);
-    wasm_opt.arg(tool).args(["-Oz", "--strip-debug", "--strip-producers"]).args(WASM_FEATURES);
+    wasm_opt.arg(tool).args(["-Oz", "--converge", "--strip-debug", "--strip-producers"]).args(WASM_FEATURES);
     run_program(wasm_opt.arg(wasm).arg("-o").arg(&optimised))?;
     fs::rename(&optimised, wasm)?;
     Ok(())

@@ -100,7 +100,7 @@ pub(crate) const PARTS: [Part; 14] = [
     })),
     slow(part("doc", "documentation", &[], |machine| {
         let mut doc = cargo(machine.repo);
-        doc.env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--no-deps", "--workspace", "--quiet"]);
+        doc.env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--no-deps", "--workspace"]);
         check(run(&mut doc))
     })),
     part("origin", "origin tests", &[], |machine| node_tests(machine, "www/origin")),
@@ -118,7 +118,7 @@ fn check(result: Result<()>) -> Result<Tally> {
 }
 
 fn clippy(repo: &Repo, what: &[&str]) -> Result<Tally> {
-    check(run(cargo(repo).args(["clippy", "--quiet"]).args(what).args(["--", "-D", "warnings"])))
+    check(run(cargo(repo).args(["clippy"]).args(what).args(["--", "-D", "warnings"])))
 }
 
 /// Runs a tool of www/node_modules.
