@@ -132,6 +132,7 @@ fn run(ops: &[Op]) -> Vec<Output> {
     let mut all = Vec::new();
     for op in ops {
         let mut joining = None;
+        let mut relayed = None;
         let input = match op.clone() {
             Op::Open => {
                 let conn = world.open();
@@ -156,6 +157,8 @@ fn run(ops: &[Op]) -> Vec<Output> {
                 pick(&model.conns, conn).map(|conn| Input::Message { conn, message: ClientMessage::Want { count } })
             }
             Op::Signal { conn, to } => pick(&model.conns, conn).zip(pick(&model.names, to)).map(|(conn, to)| {
+                let sender = model.members.get(&conn);
+                relayed = sender.map(|(_, name, _)| model.pairs.contains(&couple(*name, to)));
                 let data = SignalData::Offer { sdp: String::new() };
                 Input::Message { conn, message: ClientMessage::Signal { to, data } }
             }),
@@ -180,6 +183,10 @@ fn run(ops: &[Op]) -> Vec<Output> {
         let Some(input) = input else { continue };
         world.input(input);
         model.check(&world.outputs, joining);
+        if let Some(relayed) = relayed {
+            let [Output::Send { message, .. }] = world.outputs.as_slice() else { panic!("{:?}", world.outputs) };
+            assert_eq!(matches!(message, ServerMessage::Signal { .. }), relayed, "{message:?}");
+        }
         all.append(&mut world.outputs);
 
         assert!(world.core.connection_count() <= 40);

@@ -5,8 +5,8 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{World, fresh, join, rejoin};
-use headwater_rendezvous::ConnId;
 use headwater_rendezvous::config::{MAX_SEED_PAIRS, MAX_VIEWER_PAIRS, SEED_GREETING, SEEDS_FIRST};
+use headwater_rendezvous::{ConnId, Input};
 use headwater_wire::limits::MAX_WANT;
 use headwater_wire::signal::{ClientMessage, ServerMessage, SignalData};
 use headwater_wire::{PeerId, Role};
@@ -158,6 +158,24 @@ fn neighbours_that_are_connected_are_paired_without_being_told() {
 
     let got = world.say(new, ClientMessage::Signal { to: fresh(stays), data: offer() });
     assert_eq!(got[&stays].messages, [ServerMessage::Signal { from: name, data: offer() }]);
+}
+
+#[test]
+fn a_peer_that_comes_back_without_a_neighbour_has_lost_it() {
+    let mut world = World::new();
+    let (stays, _) = world.join(Role::Viewer, 0);
+    let (old, got) = world.join(Role::Viewer, 1);
+    let (name, resume, _) = got[&old].welcome().unwrap();
+    world.input(Input::Closed { conn: old });
+
+    let new = world.open();
+    world.say(new, rejoin("s", Role::Viewer, 0, Some(resume), Vec::new()));
+    for (from, to) in [(new, fresh(stays)), (stays, name)] {
+        let got = world.say(from, ClientMessage::Signal { to, data: offer() });
+        assert_eq!(got[&from].messages, [ServerMessage::Gone { peer: to }]);
+    }
+    let got = world.say(new, ClientMessage::Want { count: 1 });
+    assert_eq!(got[&new].connects(), [(fresh(stays), true, Role::Viewer)]);
 }
 
 #[test]
