@@ -3,9 +3,29 @@
 use js_sys::Uint8Array;
 use wasm_bindgen::prelude::wasm_bindgen;
 
+/// The same for TypeScript, which checks the player's class against it.
+#[wasm_bindgen(typescript_custom_section)]
+const TYPES: &str = "
+export interface Host {
+  timer(ms: number): void;
+  send(peer: bigint, frame: Uint8Array): void;
+  sendChunk(peer: bigint, header: Uint8Array, chunk: Uint8Array, piece: number): void;
+  disconnect(peer: bigint, ban: boolean): void;
+  want(count: number): void;
+  fetch(fetch: number, track: bigint, seq: number, start: number, end: number): void;
+  abort(fetch: number): void;
+  fetchCatalogue(): void;
+  verify(id: number, hint: Uint8Array, signature: Uint8Array, message: Uint8Array): void;
+  deliver(demand: number, bytes: Uint8Array, requested: number, firstByte: number, complete: number): void;
+  fail(demand: number): void;
+  event(kind: number, peer: bigint): void;
+}
+";
+
 #[wasm_bindgen]
 extern "C" {
     /// The page's side. Its methods return at once and never call back into the client before they have.
+    #[wasm_bindgen(typescript_type = "Host")]
     pub type Host;
 
     /// Call `Client.wake` in `ms` milliseconds instead of whenever it was asked for before; infinite for never.

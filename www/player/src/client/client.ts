@@ -1,0 +1,367 @@
+// The engine's host: gives it sockets, requests, timers and cryptography, and carries its words to the player.
+
+import init, { type Client as Core, Client as CoreClass, trackOf, type Host } from "#client";
+
+import type { Settings } from "../options.js";
+import { Http, type SegmentRequest } from "./http.js";
+import { Keys } from "./keys.js";
+import { Peers } from "./peers.js";
+import { Signal } from "./signal.js";
+
+/** How often the signalling server hears what this peer carried. */
+const REPORT_EVERY_MS = 15_000;
+
+/** Neighbours asked for in the first join, before the engine has said how many it wants. */
+const FIRST_WANT = 8;
+
+/** When the bytes of a delivered segment were asked for and came, on the clock of `performance.now()`. */
+export interface Timing {
+  requested: number;
+  firstByte: number;
+  complete: number;
+}
+
+/** What the client counts. */
+export interface ClientStats {
+  httpBytes: number;
+  seedBytes: number;
+  viewerBytes: number;
+  uploadedBytes: number;
+  wastedBytes: number;
+  neighbours: number;
+}
+
+/** What happens in the client that a page may want to know; the order is that of `EVENT_*` in the client's Rust. */
+const EVENTS = ["neighbour", "seed", "banned", "origin-differs", "catalogue-not-signed"] as const;
+
+export type ClientEvent = (typeof EVENTS)[number];
+
+/** What the client asks of its owner. */
+export interface ClientOwner {
+  request(track: bigint, seq: number): SegmentRequest | undefined;
+  event(kind: ClientEvent, peer: bigint): void;
+}
+
+interface Demand {
+  deliver(bytes: ArrayBuffer, timing: Timing): void;
+  fail(): void;
+}
+
+function segmentName(track: bigint, seq: number): string {
+  return `${track.toString(36)}/${seq}`;
+}
+
+let loading: Promise<unknown> | undefined;
+
+/** Loads the WASM, once a page. */
+function load(): Promise<unknown> {
+  const path = new URL("headwater_client_bg.wasm", import.meta.url);
+  loading ??= init({ module_or_path: path });
+  return loading;
+}
+
+export class Client implements Host {
+  readonly #owner: ClientOwner;
+  readonly #settings: Settings;
+  readonly #keys: Keys | undefined;
+  readonly #core: Core;
+  readonly #http: Http;
+  readonly #peers: Peers;
+  readonly #signal: Signal;
+  readonly #demands = new Map<number, Demand>();
+  #demand = 0;
+  #want = FIRST_WANT;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #adopting: ReturnType<typeof setTimeout> | undefined;
+  readonly #reporting: ReturnType<typeof setInterval>;
+  #inside = false;
+  #closed = false;
+  #later: ((core: Core) => void)[] = [];
+  #last: ClientStats = { httpBytes: 0, seedBytes: 0, viewerBytes: 0, uploadedBytes: 0, wastedBytes: 0, neighbours: 0 };
+
+  /** A client in its swarm, or `undefined` where this browser or these settings allow none. */
+  static async start(settings: Settings, owner: ClientOwner): Promise<Client | undefined> {
+    const keys = settings.signed ? await Keys.import(settings.keys) : undefined;
+    if (settings.signed && !keys) return undefined;
+    await load();
+    return new Client(settings, keys, owner);
+  }
+
+  private constructor(settings: Settings, keys: Keys | undefined, owner: ClientOwner) {
+    this.#settings = settings;
+    this.#keys = keys;
+    this.#owner = owner;
+    const { source, swarm, signed } = settings;
+    const seed = Math.floor(Math.random() * Number.MAX_SAFE_INTEGER);
+    const core = CoreClass.create(this, source, swarm, settings.keys[0] ?? "", signed, seed);
+    if (!core) throw new Error("no swarm can have this name");
+    this.#core = core;
+    this.#http = new Http((call) => this.#enter(call));
+    this.#peers = new Peers({
+      signal: (to, data) => {
+        this.#signal.send({ type: "signal", to, data });
+      },
+      open: (peer) => {
+        this.#soon((inner) => {
+          inner.connected(peer);
+        });
+      },
+      closed: (peer) => {
+        this.#soon((inner) => {
+          inner.disconnected(peer);
+        });
+      },
+      lost: (peer) => {
+        this.#signal.send({ type: "lost", peer });
+      },
+      frame: (peer, frame) => {
+        this.#soon((inner) => {
+          inner.frame(peer, frame);
+        });
+      },
+      chunkSent: (peer, header) => {
+        this.#soon((inner) => {
+          inner.chunkSent(peer, header);
+        });
+      },
+    });
+    this.#signal = new Signal(settings.signal, core.swarm, settings.token, {
+      standing: () => ({ want: this.#want, connected: this.#peers.connected }),
+      welcome: (ice) => {
+        this.#peers.iceServers = ice;
+      },
+      connect: (peer, offer) => {
+        this.#peers.connect(peer, offer);
+      },
+      signal: (from, data) => {
+        this.#peers.signal(from, data);
+      },
+    });
+    this.#reporting = setInterval(() => {
+      this.#report();
+    }, REPORT_EVERY_MS);
+    this.#soon((inner) => {
+      inner.wake();
+    });
+  }
+
+  /** Whether it can still be asked for anything. */
+  get alive(): boolean {
+    return !this.#closed;
+  }
+
+  /** The id of the track with this media playlist. */
+  track(playlist: string): bigint {
+    return trackOf(this.#settings.source, playlist);
+  }
+
+  /** A playlist was loaded or refreshed; `flat` holds sequence number, start and duration of what is new. */
+  playlist(track: bigint, live: boolean, first: number, flat: Float64Array): void {
+    this.#soon((core) => {
+      core.playlist(track, live, first, flat);
+    });
+  }
+
+  /** The playhead moved. */
+  playhead(position: number, bufferedTo: number, rate: number): void {
+    this.#soon((core) => {
+      core.playhead(position, bufferedTo, rate);
+    });
+  }
+
+  /** Asks for a segment. Returns a function that takes the request back. */
+  demand(track: bigint, seq: number, audio: boolean, demand: Demand): () => void {
+    const id = ++this.#demand;
+    this.#demands.set(id, demand);
+    this.#soon((core) => {
+      core.demand(id, track, seq, audio);
+    });
+    return () => {
+      if (this.#demands.delete(id))
+        this.#soon((core) => {
+          core.cancel(id);
+        });
+    };
+  }
+
+  /** How far a segment has come: its bytes, and whether the origin is being asked for it. */
+  progress(track: bigint, seq: number): { bytes: number; fetching: boolean } {
+    const bytes = this.#enter((core) => core.progress(track, seq)) ?? 0;
+    return { bytes, fetching: this.#http.isFetching(segmentName(track, seq)) };
+  }
+
+  /** Shares a segment that the player loaded by itself. */
+  adopt(track: bigint, seq: number, bytes: ArrayBuffer): void {
+    this.#soon((core) => {
+      core.adopt(track, seq, new Uint8Array(bytes));
+    });
+    this.#adopting ??= setTimeout(() => {
+      this.#adopt();
+    });
+  }
+
+  stats(): ClientStats {
+    const counted = this.#enter((core) => core.stats());
+    if (counted) {
+      const [httpBytes = 0, seedBytes = 0, viewerBytes = 0, uploadedBytes = 0, wastedBytes = 0, , neighbours = 0] =
+        counted;
+      this.#last = { httpBytes, seedBytes, viewerBytes, uploadedBytes, wastedBytes, neighbours };
+    }
+    return this.#last;
+  }
+
+  /** Leaves the swarm; every open demand fails. */
+  close(): void {
+    if (this.#closed) return;
+    this.stats();
+    this.#last.neighbours = 0;
+    this.#report();
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#adopting);
+    clearInterval(this.#reporting);
+    this.#signal.close();
+    this.#peers.close();
+    this.#http.close();
+    const demands = [...this.#demands.values()];
+    this.#demands.clear();
+    for (const demand of demands) demand.fail();
+    if (!this.#inside) this.#core.free();
+  }
+
+  // What the engine says.
+
+  timer(ms: number): void {
+    clearTimeout(this.#timer);
+    if (ms !== Infinity)
+      this.#timer = setTimeout(
+        () => {
+          this.#soon((core) => {
+            core.wake();
+          });
+        },
+        Math.max(0, ms),
+      );
+  }
+
+  send(peer: bigint, frame: Uint8Array): void {
+    this.#peers.send(peer, frame);
+  }
+
+  sendChunk(peer: bigint, header: Uint8Array, chunk: Uint8Array, piece: number): void {
+    this.#peers.sendChunk(peer, header, chunk, piece);
+  }
+
+  disconnect(peer: bigint, ban: boolean): void {
+    this.#peers.disconnect(peer, ban);
+  }
+
+  want(count: number): void {
+    this.#want = count;
+    this.#signal.send({ type: "want", count });
+  }
+
+  fetch(fetch: number, track: bigint, seq: number, start: number, end: number): void {
+    this.#http.fetch(fetch, segmentName(track, seq), this.#owner.request(track, seq), start, end);
+  }
+
+  abort(fetch: number): void {
+    this.#http.abort(fetch);
+  }
+
+  fetchCatalogue(): void {
+    void this.#http.catalogue(this.#settings.source).then((file) => {
+      this.#soon((core) => {
+        core.catalogue(file);
+      });
+    });
+  }
+
+  verify(id: number, hint: Uint8Array, signature: Uint8Array, message: Uint8Array): void {
+    const verified = this.#keys?.verify(hint, signature as BufferSource, message as BufferSource);
+    void Promise.resolve(verified ?? false).then((valid) => {
+      this.#soon((core) => {
+        core.verified(id, valid);
+      });
+    });
+  }
+
+  deliver(id: number, bytes: Uint8Array, requested: number, firstByte: number, complete: number): void {
+    this.#answer(id, (demand) => {
+      demand.deliver(bytes.buffer as ArrayBuffer, { requested, firstByte, complete });
+    });
+  }
+
+  fail(id: number): void {
+    this.#answer(id, (demand) => {
+      demand.fail();
+    });
+  }
+
+  event(kind: number, peer: bigint): void {
+    const name = EVENTS[kind];
+    if (name)
+      queueMicrotask(() => {
+        this.#owner.event(name, peer);
+      });
+  }
+
+  /** The player may do anything when it is answered, so that it must not be while the engine speaks. */
+  #answer(id: number, answer: (demand: Demand) => void): void {
+    const demand = this.#demands.get(id);
+    this.#demands.delete(id);
+    if (demand)
+      queueMicrotask(() => {
+        answer(demand);
+      });
+  }
+
+  /** Calls into the engine now; `undefined` where that is not possible. A trap ends the client, never the page. */
+  #enter<T>(call: (core: Core) => T): T | undefined {
+    if (this.#closed || this.#inside) return undefined;
+    this.#inside = true;
+    try {
+      return call(this.#core);
+    } catch (error) {
+      console.warn("headwater: the client failed; playback goes on over HTTP", error);
+      this.close();
+      return undefined;
+    } finally {
+      this.#inside = false;
+      if (this.#later.length > 0) this.#rest();
+    }
+  }
+
+  /** Calls into the engine now, or as soon as it has finished speaking. */
+  #soon(call: (core: Core) => void): void {
+    if (this.#inside) this.#later.push(call);
+    else this.#enter(call);
+  }
+
+  #rest(): void {
+    const later = this.#later;
+    this.#later = [];
+    for (const call of later) this.#soon(call);
+  }
+
+  #adopt(): void {
+    const more = this.#enter((core) => core.adoptStep());
+    this.#adopting = more
+      ? setTimeout(() => {
+          this.#adopt();
+        })
+      : undefined;
+  }
+
+  #report(): void {
+    const { httpBytes, seedBytes, viewerBytes, uploadedBytes } = this.stats();
+    this.#signal.send({
+      type: "stats",
+      http_bytes: httpBytes,
+      seed_bytes: seedBytes,
+      viewer_bytes: viewerBytes,
+      uploaded_bytes: uploadedBytes,
+      neighbours: this.#peers.connected.length,
+    });
+  }
+}

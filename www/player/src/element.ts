@@ -1,0 +1,251 @@
+// <headwater-video>: a <video> in a shadow root, hls.js, and Headwater between them.
+//
+// The shadow root keeps the page's own `video` rules and scripts away from it, and offers it back on purpose: as
+// `::part(video)`, as the property `video`, and by its events and methods on the element itself.
+
+import type Hls from "hls.js";
+import type { ErrorData } from "hls.js";
+
+import { describe, hls, sessionOf } from "./hls/adapter.js";
+import { StallWatch } from "./media.js";
+import type { HeadwaterOptions } from "./options.js";
+import type { HeadwaterStats, PeerEventDetail } from "./session.js";
+
+/** Attributes that a page gives the element and that belong to the <video>. */
+const MEDIA_ATTRIBUTES = ["controls", "autoplay", "muted", "loop", "poster", "playsinline", "preload", "crossorigin"];
+
+/** Attributes that say what is played. */
+const OWN_ATTRIBUTES = ["src", "signal", "key", "integrity", "swarm", "token"];
+
+/** What the <video> says and the element says again. None of these bubbles, so that none would leave the shadow root. */
+const MEDIA_EVENTS = (
+  "abort canplay canplaythrough durationchange emptied ended loadeddata loadedmetadata loadstart pause play playing " +
+  "progress ratechange resize seeked seeking stalled suspend timeupdate volumechange waiting"
+).split(" ");
+
+/** How often `headwaterchange` says that counters may have changed. */
+const CHANGE_EVERY_MS = 1_000;
+
+/** hls.js is asked to recover no more often than this, and no more often than so many times in a row. */
+const RECOVER_EVERY_MS = 3_000;
+const MAX_RECOVERIES = 4;
+
+/** Recoveries count as in a row unless playback went well for this long between them. */
+const RECOVERED_AFTER_MS = 30_000;
+
+const HLS_TYPE = "application/vnd.apple.mpegurl";
+
+const STYLE = `
+:host{display:inline-block;position:relative;aspect-ratio:16/9;max-width:100%;background:#000}
+:host([hidden]){display:none}
+video{display:block;width:100%;height:100%}
+p{position:absolute;inset:0;margin:0;display:grid;place-content:center;padding:1em;box-sizing:border-box;
+color:#fff;background:#000c;font:1rem/1.5 system-ui,sans-serif;text-align:center}
+p[hidden]{display:none}`;
+
+/** What an `error` event of the element tells. */
+export interface PlayerErrorDetail {
+  /** What went wrong, for a person. */
+  message: string;
+  /** hls.js's `details`, or `"unsupported"`, or `"media"` where the browser's own player failed. */
+  code: string;
+}
+
+/** A video that viewers deliver to each other. */
+export class HeadwaterVideo extends HTMLElement {
+  static readonly observedAttributes = [...MEDIA_ATTRIBUTES, ...OWN_ATTRIBUTES];
+
+  /** The media element that plays. */
+  readonly video: HTMLVideoElement;
+  readonly #message: HTMLElement;
+  #hls: Hls | undefined;
+  #session: ReturnType<typeof sessionOf>;
+  /** Counts start-up and stalls where the browser plays HLS by itself. */
+  #watch: StallWatch | undefined;
+  #loaded = 0;
+  #loading = false;
+  #recoveries = 0;
+  #recoveredAt = -Infinity;
+  #changing: ReturnType<typeof setInterval> | undefined;
+
+  constructor() {
+    super();
+    const root = this.attachShadow({ mode: "open" });
+    const style = document.createElement("style");
+    style.textContent = STYLE;
+    this.video = document.createElement("video");
+    this.video.part.add("video");
+    this.#message = document.createElement("p");
+    this.#message.part.add("error");
+    this.#message.role = "alert";
+    this.#message.hidden = true;
+    root.append(style, this.video, this.#message);
+    for (const type of MEDIA_EVENTS) {
+      this.video.addEventListener(type, () => this.dispatchEvent(new Event(type)));
+    }
+    this.video.addEventListener("error", () => {
+      // hls.js tells of its own errors better.
+      const { error } = this.video;
+      if (!this.#hls && error) this.#fail("media", error.message || `media error ${error.code}`);
+    });
+  }
+
+  /** The URL of the playlist. */
+  get src(): string {
+    return this.getAttribute("src") ?? "";
+  }
+
+  set src(url: string) {
+    this.setAttribute("src", url);
+  }
+
+  /** Bytes of segments by source, neighbours, and how playback went. */
+  stats(): HeadwaterStats {
+    const none = { httpBytes: 0, seedBytes: 0, viewerBytes: 0, uploadedBytes: 0, wastedBytes: 0, neighbours: 0 };
+    const played = this.#watch?.stats ?? { stalls: 0, stallMs: 0, startupMs: 0 };
+    return this.#session?.stats() ?? { ...none, ...played };
+  }
+
+  /** Starts playback, as a media element does. */
+  play(): Promise<void> {
+    return this.video.play();
+  }
+
+  /** Pauses playback. */
+  pause(): void {
+    this.video.pause();
+  }
+
+  connectedCallback(): void {
+    this.#changing = setInterval(() => this.dispatchEvent(new Event("headwaterchange")), CHANGE_EVERY_MS);
+    this.#reload();
+  }
+
+  disconnectedCallback(): void {
+    clearInterval(this.#changing);
+    // Moved to another place in the page, it comes back at once.
+    queueMicrotask(() => {
+      if (!this.isConnected) this.#unload();
+    });
+  }
+
+  attributeChangedCallback(name: string, old: string | null, value: string | null): void {
+    if (old === value) return;
+    if (OWN_ATTRIBUTES.includes(name)) {
+      if (this.isConnected) this.#reload();
+      return;
+    }
+    if (value === null) this.video.removeAttribute(name);
+    else this.video.setAttribute(name, value);
+    // The attribute alone says what a video that is yet to be made begins with.
+    if (name === "muted") this.video.muted = value !== null;
+  }
+
+  /** Loads what the attributes say now, once for any number of them that change together. */
+  #reload(): void {
+    if (this.#loading) return;
+    this.#loading = true;
+    queueMicrotask(() => {
+      this.#loading = false;
+      if (!this.isConnected) return;
+      this.#unload();
+      if (this.src) {
+        this.#load().catch((error: unknown) => {
+          this.#fail("unsupported", error instanceof Error ? error.message : String(error));
+        });
+      }
+    });
+  }
+
+  async #load(): Promise<void> {
+    const load = ++this.#loaded;
+    const begun = performance.now();
+    const Player = (globalThis as { Hls?: typeof Hls }).Hls ?? (await import("hls.js")).default;
+    if (load !== this.#loaded) return;
+    if (!Player.isSupported()) {
+      this.#playNatively();
+      return;
+    }
+    const later = this.video.preload === "none" && !this.video.autoplay;
+    const player = new Player({ ...hls(this.#options()), autoStartLoad: !later });
+    this.#hls = player;
+    this.#session = sessionOf(player);
+    if (this.#session) {
+      this.#session.begun = begun;
+      this.#session.onpeer = (detail) => {
+        this.dispatchEvent(new CustomEvent<PeerEventDetail>("headwaterpeer", { detail }));
+      };
+    }
+    player.on(Player.Events.ERROR, (_, data) => {
+      if (data.fatal) this.#recover(player, data);
+    });
+    if (later) {
+      const start = () => {
+        if (this.#hls === player) player.startLoad();
+      };
+      this.video.addEventListener("play", start, { once: true });
+    }
+    player.attachMedia(this.video);
+    player.loadSource(new URL(this.src, document.baseURI).href);
+  }
+
+  #playNatively(): void {
+    if (!this.video.canPlayType(HLS_TYPE)) {
+      this.#fail("unsupported", "this browser can play no HLS");
+      return;
+    }
+    this.#watch = new StallWatch(this.video);
+    this.video.src = this.src;
+  }
+
+  #options(): HeadwaterOptions {
+    const options: Record<string, string> = {};
+    for (const name of OWN_ATTRIBUTES) {
+      const value = this.getAttribute(name);
+      if (value) options[name] = value;
+    }
+    if (options.src) options.src = new URL(options.src, document.baseURI).href;
+    return options;
+  }
+
+  #unload(): void {
+    this.#loaded += 1;
+    this.#message.hidden = true;
+    this.#watch?.close();
+    this.#hls?.destroy();
+    if (this.video.hasAttribute("src")) {
+      this.video.removeAttribute("src");
+      this.video.load();
+    }
+    this.#hls = this.#session = this.#watch = undefined;
+    this.#recoveries = 0;
+  }
+
+  /** A fatal error: what hls.js says can help is tried, a few times; else the viewer is told. */
+  #recover(player: Hls, data: ErrorData): void {
+    const beforePlayback = data.details.startsWith("manifest") || player.levels.length === 0;
+    const now = performance.now();
+    if (now - this.#recoveredAt > RECOVERED_AFTER_MS) this.#recoveries = 0;
+    const { type } = data as { type: string };
+    const helps = type === "networkError" || type === "mediaError";
+    if (beforePlayback || !helps || this.#recoveries >= MAX_RECOVERIES) {
+      this.#fail(data.details, describe(data));
+      return;
+    }
+    const wait = Math.max(0, this.#recoveredAt + RECOVER_EVERY_MS - now);
+    this.#recoveries += 1;
+    this.#recoveredAt = now + wait;
+    setTimeout(() => {
+      if (this.#hls !== player) return;
+      if (type === "mediaError") player.recoverMediaError();
+      else player.startLoad();
+    }, wait);
+  }
+
+  #fail(code: string, message: string): void {
+    this.#unload();
+    this.#message.textContent = `This video cannot be played. ${message}`;
+    this.#message.hidden = false;
+    this.dispatchEvent(new CustomEvent<PlayerErrorDetail>("error", { detail: { code, message } }));
+  }
+}

@@ -1,0 +1,19 @@
+// The whole of Headwater for a page: the `<headwater-video>` element, and `hls()` for pages that have their own hls.js.
+
+import { HeadwaterVideo } from "./element.js";
+
+export { HeadwaterVideo } from "./element.js";
+export type { PlayerErrorDetail } from "./element.js";
+export { hls, statsOf } from "./hls/adapter.js";
+export type { HlsPart } from "./hls/adapter.js";
+export type { HeadwaterOptions } from "./options.js";
+export type { HeadwaterStats, PeerEventDetail } from "./session.js";
+export type { ClientEvent } from "./client/client.js";
+
+if (!customElements.get("headwater-video")) customElements.define("headwater-video", HeadwaterVideo);
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "headwater-video": HeadwaterVideo;
+  }
+}

@@ -1,0 +1,59 @@
+// What a page says about a stream, and what follows from it. No DOM but the URL parser.
+
+/** What a page tells Headwater about a stream. Everything but `src` may be left out: then the stream plays over HTTP. */
+export interface HeadwaterOptions {
+  /** The URL of the playlist that viewers open. Left out, it is what the player loads. */
+  src?: string;
+  /** The signalling server: a `ws:`, `wss:`, `http:` or `https:` URL. */
+  signal?: string;
+  /** The publisher's public key in unpadded base64url; several, separated by spaces, while keys are changed. */
+  key?: string;
+  /** `"signed"` (the default): nothing from a peer is played unless the publisher signed it. `"open"`: no signatures. */
+  integrity?: "signed" | "open";
+  /** Names the swarm, in place of the name made of `key` and the path of `src`. */
+  swarm?: string;
+  /** Proof for a signalling server that asks for one. */
+  token?: string;
+}
+
+/** The same, complete and with absolute URLs. */
+export interface Settings {
+  readonly source: string;
+  readonly signal: string;
+  readonly keys: readonly string[];
+  readonly signed: boolean;
+  readonly swarm: string;
+  readonly token: string;
+}
+
+/** Settings from options; `base` is what relative URLs are relative to. `undefined` where a URL is none. */
+export function settingsOf(options: HeadwaterOptions, source: string, base: string): Settings | undefined {
+  try {
+    const signal = options.signal ? new URL(options.signal, base) : undefined;
+    if (signal) signal.protocol = signal.protocol.replace("http", "ws");
+    return {
+      source: new URL(source, base).href,
+      signal: signal?.href ?? "",
+      keys: options.key?.split(/\s+/).filter((key) => key !== "") ?? [],
+      signed: options.integrity !== "open",
+      swarm: options.swarm ?? "",
+      token: options.token ?? "",
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether this browser and these settings allow peers at all. What fails later costs nothing but the trying. */
+export function peersArePossible(settings: Settings): boolean {
+  const here = globalThis as Partial<typeof globalThis>;
+  return (
+    settings.signal !== "" &&
+    (settings.keys.length > 0 || !settings.signed) &&
+    typeof here.RTCPeerConnection === "function" &&
+    typeof here.WebSocket === "function" &&
+    typeof here.WebAssembly === "object" &&
+    // Pages that are neither https nor localhost have no WebCrypto, and thus no signatures.
+    (!settings.signed || typeof here.crypto?.subtle === "object")
+  );
+}

@@ -1,0 +1,358 @@
+// One stream in one player, whichever player that is: the client's life, playlists, playhead, early segments, counters.
+// Adapters (hls/) translate a player's own notions into this.
+
+import { Client, type ClientEvent, type Timing } from "./client/client.js";
+import type { SegmentRequest } from "./client/http.js";
+import { bufferedTo, StallWatch } from "./media.js";
+import { type HeadwaterOptions, peersArePossible, type Settings, settingsOf } from "./options.js";
+
+/** How often the engine hears where the playhead is. */
+const PLAYHEAD_EVERY_MS = 250;
+
+/** Until the client is there, the player loads this far ahead by itself, in seconds; the rest can wait for peers. */
+const AHEAD_ALONE_S = 6;
+
+/** What waits for the client waits no longer once the playhead is this near, in seconds. */
+const NEAR_S = 4;
+
+/** Bytes of what the player loaded before the client was there that are kept to be shared. */
+const MAX_EARLY_BYTES = 16 * 1024 * 1024;
+
+/** A segment whose start has moved by more than this on the timeline is handed over again, in seconds. */
+const MOVED_S = 0.05;
+
+/** A demand that has waited this long without a byte, with nothing left to play, is the player's own again. */
+const PATIENCE_MS = 8_000;
+
+/** What a playlist says of a segment. */
+export interface PlaylistSegment {
+  readonly sn: number;
+  readonly start: number;
+  readonly duration: number;
+}
+
+/** What an adapter knows and the session does not. */
+export interface Player<S extends PlaylistSegment> {
+  /** How the player would ask for a segment. */
+  request(segment: S): SegmentRequest;
+}
+
+/** A segment that the player wants. */
+export interface Wanted {
+  /** The URL by which the adapter named the playlist to `Session.playlist`. */
+  playlist: string;
+  sn: number;
+  start: number;
+  audio: boolean;
+  /** The whole segment, a copy of its own. */
+  deliver(bytes: ArrayBuffer, timing: Timing): void;
+  /** The player must load it by itself. */
+  alone(): void;
+  /** It is still to be waited for, on purpose: this is not load time. */
+  waiting(): void;
+  /** So much has come. */
+  progress(bytes: number): void;
+}
+
+/** What a page may count: bytes of segments by source, neighbours, and how playback went. */
+export interface HeadwaterStats {
+  /** Segment bytes from the origin, those that the player loaded by itself included. */
+  httpBytes: number;
+  /** Segment bytes from the publisher's seeds. */
+  seedBytes: number;
+  /** Segment bytes from other viewers. */
+  viewerBytes: number;
+  /** Segment bytes sent to other viewers. */
+  uploadedBytes: number;
+  /** Segment bytes that came from peers and were of no use. */
+  wastedBytes: number;
+  /** Peers connected now. */
+  neighbours: number;
+  /** Times that playback stopped for want of data. */
+  stalls: number;
+  /** How long it stopped, in all. */
+  stallMs: number;
+  /** How long the first frame took; 0 before it is shown. */
+  startupMs: number;
+}
+
+/** Something that happened between this viewer and its peers. */
+export interface PeerEventDetail {
+  kind: ClientEvent;
+  /** The peer, where it is about one. */
+  peer: string;
+}
+
+interface Track<S extends PlaylistSegment> {
+  url: string;
+  live: boolean;
+  segments: readonly S[];
+  id: bigint | undefined;
+  /** The last segment handed over, and where it was said to begin. */
+  told: PlaylistSegment | undefined;
+}
+
+interface Early {
+  playlist: string;
+  sn: number;
+  bytes: ArrayBuffer;
+}
+
+interface Pending {
+  wanted: Wanted;
+  since: number;
+  track: bigint | undefined;
+  cancel: (() => void) | undefined;
+}
+
+/** Before: playback has not begun. Over: there is no client, and none will come. */
+type Phase = "before" | "starting" | "running" | "over";
+
+export class Session<S extends PlaylistSegment = PlaylistSegment> {
+  readonly #options: HeadwaterOptions;
+  readonly #player: Player<S>;
+  readonly #tracks = new Map<string, Track<S>>();
+  readonly #pending = new Set<Pending>();
+  #settings: Settings | undefined;
+  #phase: Phase = "before";
+  #client: Client | undefined;
+  #early: Early[] = [];
+  #earlyBytes = 0;
+  #httpBytes = 0;
+  #watch: StallWatch | undefined;
+  #listening: AbortController | undefined;
+  #ticking: ReturnType<typeof setInterval> | undefined;
+  /** Told of what happens between this viewer and its peers. */
+  onpeer: ((detail: PeerEventDetail) => void) | undefined;
+  /** When loading began, on the clock of `performance.now()`, where that was before the player was there. */
+  begun: number | undefined;
+
+  constructor(options: HeadwaterOptions, player: Player<S>) {
+    this.#options = options;
+    this.#player = player;
+  }
+
+  /** The player opens a stream. Without a usable source or without peers the session only counts. */
+  open(source: string): void {
+    this.#settings = settingsOf(this.#options, this.#options.src ?? source, document.baseURI);
+    if (!this.#settings || !peersArePossible(this.#settings)) this.#give();
+  }
+
+  /** The player has a media element. */
+  attach(media: HTMLMediaElement): void {
+    this.detach();
+    this.#watch = new StallWatch(media, this.begun);
+    this.#listening = new AbortController();
+    const { signal } = this.#listening;
+    const tell = () => {
+      this.#tick();
+    };
+    for (const type of ["play", "pause", "seeking", "seeked", "waiting", "ratechange", "ended"]) {
+      media.addEventListener(type, tell, { signal });
+    }
+    const begin = () => {
+      // The first frame is there; the client takes what time is left over.
+      if (this.#phase === "before" && this.#settings) setTimeout(() => void this.#start());
+    };
+    media.addEventListener("playing", begin, { signal });
+    addEventListener(
+      "pagehide",
+      () => {
+        this.#give();
+      },
+      { signal },
+    );
+    this.#ticking = setInterval(tell, PLAYHEAD_EVERY_MS);
+    if (!media.paused && media.readyState > HTMLMediaElement.HAVE_CURRENT_DATA) begin();
+  }
+
+  /** The player gives its media element up. */
+  detach(): void {
+    this.#watch?.close();
+    this.#listening?.abort();
+    clearInterval(this.#ticking);
+  }
+
+  /** Leaves the swarm for good. */
+  close(): void {
+    this.#give();
+    this.detach();
+  }
+
+  /** A playlist was loaded or refreshed: all that is in it. `url` names it here, `track` names the track for everyone. */
+  playlist(url: string, track: string, live: boolean, segments: readonly S[]): void {
+    const known = this.#tracks.get(url) ?? { url: track, live, segments, id: undefined, told: undefined };
+    known.live = live;
+    known.segments = segments;
+    this.#tracks.set(url, known);
+    this.#tell(known);
+  }
+
+  /**
+   * Asks the client for a segment, or lets it wait until there is one. Returns a function that takes the request back;
+   * `undefined` where the player must load it by itself.
+   */
+  want(wanted: Wanted): (() => void) | undefined {
+    const media = this.#watch?.media;
+    if (this.#phase === "over" || !media || !this.#tracks.has(wanted.playlist)) return undefined;
+    if (this.#phase !== "running" && wanted.start - media.currentTime < AHEAD_ALONE_S) return undefined;
+    const pending: Pending = { wanted, since: performance.now(), track: undefined, cancel: undefined };
+    this.#pending.add(pending);
+    this.#demand(pending);
+    return () => {
+      this.#pending.delete(pending);
+      pending.cancel?.();
+    };
+  }
+
+  /** The player loaded a segment by itself: the bytes are counted, and shared. */
+  loaded(playlist: string, sn: number, bytes: ArrayBuffer): void {
+    this.#httpBytes += bytes.byteLength;
+    if (this.#phase === "over" || !this.#tracks.has(playlist)) return;
+    if (this.#earlyBytes + bytes.byteLength > MAX_EARLY_BYTES) return;
+    // A copy: the player hands its own to a worker.
+    this.#early.push({ playlist, sn, bytes: bytes.slice(0) });
+    this.#earlyBytes += bytes.byteLength;
+    this.#adopt();
+  }
+
+  stats(): HeadwaterStats {
+    const client = this.#client?.stats();
+    return {
+      httpBytes: this.#httpBytes + (client?.httpBytes ?? 0),
+      seedBytes: client?.seedBytes ?? 0,
+      viewerBytes: client?.viewerBytes ?? 0,
+      uploadedBytes: client?.uploadedBytes ?? 0,
+      wastedBytes: client?.wastedBytes ?? 0,
+      neighbours: client?.neighbours ?? 0,
+      ...(this.#watch?.stats ?? { stalls: 0, stallMs: 0, startupMs: 0 }),
+    };
+  }
+
+  async #start(): Promise<void> {
+    if (this.#phase !== "before" || !this.#settings) return;
+    this.#phase = "starting";
+    try {
+      const client = await Client.start(this.#settings, {
+        request: (track, seq) => this.#request(track, seq),
+        event: (kind, peer) => this.onpeer?.({ kind, peer: peer.toString(16).padStart(16, "0") }),
+      });
+      if (!client || this.#stopped()) {
+        client?.close();
+        this.#give();
+        return;
+      }
+      this.#client = client;
+      this.#phase = "running";
+    } catch {
+      // No WASM here, or the page's policy forbids it: the stream plays as it would without us.
+      this.#give();
+      return;
+    }
+    for (const track of this.#tracks.values()) this.#tell(track);
+    this.#tick();
+    this.#adopt();
+    for (const pending of this.#pending) this.#demand(pending);
+  }
+
+  /** Whether the session ended while something was awaited. */
+  #stopped(): boolean {
+    return this.#phase === "over";
+  }
+
+  /** There will be no client (any more): everything is the player's own. */
+  #give(): void {
+    this.#phase = "over";
+    this.#client?.close();
+    this.#early = [];
+    const pending = [...this.#pending];
+    this.#pending.clear();
+    for (const { wanted } of pending) wanted.alone();
+  }
+
+  #demand(pending: Pending): void {
+    const { wanted } = pending;
+    const client = this.#client;
+    if (!client) return;
+    const track = this.#tracks.get(wanted.playlist);
+    if (track?.id === undefined) {
+      this.#alone(pending);
+      return;
+    }
+    pending.track = track.id;
+    pending.cancel = client.demand(track.id, wanted.sn, wanted.audio, {
+      deliver: (bytes, timing) => {
+        if (this.#pending.delete(pending)) wanted.deliver(bytes, timing);
+      },
+      fail: () => {
+        this.#alone(pending);
+      },
+    });
+  }
+
+  #alone(pending: Pending): void {
+    if (this.#pending.delete(pending)) pending.wanted.alone();
+  }
+
+  #request(track: bigint, seq: number): SegmentRequest | undefined {
+    for (const { id, segments } of this.#tracks.values()) {
+      if (id !== track) continue;
+      const first = segments[0];
+      const segment = first && segments[seq - first.sn];
+      if (segment?.sn === seq) return this.#player.request(segment);
+    }
+    return undefined;
+  }
+
+  /** Hands over what the engine does not know of a track yet. */
+  #tell(track: Track<S>): void {
+    const [first] = track.segments;
+    if (!this.#client || !first) return;
+    track.id ??= this.#client.track(track.url);
+    const { told } = track;
+    const again = told && track.segments[told.sn - first.sn];
+    const moved = told && (!again || Math.abs(again.start - told.start) > MOVED_S);
+    const fresh = told && !moved ? track.segments.slice(told.sn - first.sn + 1) : track.segments;
+    const flat = new Float64Array(fresh.flatMap(({ sn, start, duration }) => [sn, start, duration]));
+    this.#client.playlist(track.id, track.live, first.sn, flat);
+    const last = track.segments.at(-1);
+    track.told = last && { sn: last.sn, start: last.start, duration: last.duration };
+  }
+
+  #adopt(): void {
+    if (!this.#client) return;
+    for (const { playlist, sn, bytes } of this.#early.splice(0)) {
+      const id = this.#tracks.get(playlist)?.id;
+      if (id !== undefined) this.#client.adopt(id, sn, bytes);
+    }
+    this.#earlyBytes = 0;
+  }
+
+  #tick(): void {
+    const media = this.#watch?.media;
+    if (!media) return;
+    if (this.#client && !this.#client.alive) this.#give();
+    const position = media.currentTime;
+    const end = bufferedTo(media.buffered, position);
+    this.#client?.playhead(position, end, media.paused || media.ended ? 0 : media.playbackRate);
+    for (const pending of this.#pending) this.#look(pending, media, end);
+  }
+
+  /** How a wanted segment is coming along. */
+  #look(pending: Pending, media: HTMLMediaElement, end: number): void {
+    const { wanted, track } = pending;
+    if (track === undefined || !this.#client) {
+      if (wanted.start - media.currentTime < NEAR_S) this.#alone(pending);
+      else wanted.waiting();
+      return;
+    }
+    const { bytes, fetching } = this.#client.progress(track, wanted.sn);
+    if (bytes > 0) wanted.progress(bytes);
+    else if (!fetching) wanted.waiting();
+    const starving = end - media.currentTime < MOVED_S && !media.paused;
+    if (starving && bytes === 0 && !fetching && performance.now() - pending.since > PATIENCE_MS) {
+      pending.cancel?.();
+      this.#alone(pending);
+    }
+  }
+}
