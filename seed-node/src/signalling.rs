@@ -61,6 +61,8 @@ pub enum SignallingEvent {
         peer: PeerId,
         /// STUN and TURN servers for its connections.
         ice_servers: Vec<IceServer>,
+        /// How many peers the swarm has, this one included.
+        swarm_size: u32,
     },
     /// Connect to this peer.
     Connect {
@@ -283,9 +285,9 @@ impl Client {
 
     async fn hear(&mut self, message: ServerMessage) -> Result<(), Lost> {
         let event = match message {
-            ServerMessage::Welcome { peer, resume, ice_servers, .. } => {
+            ServerMessage::Welcome { peer, resume, ice_servers, swarm_size } => {
                 self.resume = Some(resume);
-                SignallingEvent::Joined { peer, ice_servers }
+                SignallingEvent::Joined { peer, ice_servers, swarm_size }
             }
             ServerMessage::Connect { peer, offer, .. } => SignallingEvent::Connect { peer, offer },
             ServerMessage::Signal { from, data } => SignallingEvent::Signal { from, data },

@@ -166,7 +166,8 @@ impl NodeTask {
 
     fn on_signalling(&mut self, event: SignallingEvent) {
         match event {
-            SignallingEvent::Joined { peer, ice_servers } => {
+            SignallingEvent::Joined { peer, ice_servers, swarm_size } => {
+                self.input(Input::SwarmSize { peers: swarm_size });
                 self.ice_servers = ice_servers;
                 tracing::info!(%peer, "joined");
                 self.announce(NodeEvent::Joined(peer));

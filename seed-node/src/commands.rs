@@ -1,0 +1,216 @@
+//! What the commands do: the library's parts, put together, and words for the person at the terminal.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use headwater_seed::http::{Http, HttpError};
+use headwater_seed::key::{Key, KeyError, public_path};
+use headwater_seed::node::NodeEvent;
+use headwater_seed::origin::{Source, SourceError};
+use headwater_seed::seed::{Seed, SeedConfig};
+use headwater_seed::sign::Signer;
+use headwater_seed::sign::folder::{Folder, FolderError, Pass};
+use headwater_seed::sign::remote::{RemoteSignError, sign_url};
+use headwater_wire::id::SwarmNameError;
+use headwater_wire::{Scope, SwarmName};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, sleep};
+use url::Url;
+
+use crate::{RunArgs, SignArgs};
+
+/// How often a watched folder is looked at for changed playlists.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How often it is looked through for new playlists and changed segments.
+const PASS_EVERY: Duration = Duration::from_secs(2);
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("the swarm's name is of no use: {0}; give another with --swarm")]
+    Swarm(#[from] SwarmNameError),
+    #[error(transparent)]
+    Remote(#[from] RemoteSignError),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error("{0} things are wrong, see above; what could be signed is signed")]
+    Several(usize),
+    #[error("cannot start: {0}")]
+    Runtime(io::Error),
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+    #[error("the node stopped by itself; the log above says why")]
+    Stopped,
+}
+
+fn say(line: &str) -> Result<(), CommandError> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(CommandError::Output)
+}
+
+pub(crate) fn keygen(file: &Path) -> Result<(), CommandError> {
+    let key = Key::generate()?;
+    key.save(file)?;
+    say(&key.public_text())?;
+    eprintln!("secret key in {}, public key in {}", file.display(), public_path(file).display());
+    Ok(())
+}
+
+pub(crate) fn public(file: &Path) -> Result<(), CommandError> {
+    say(&Key::load(file)?.public_text())
+}
+
+fn swarm_name(given: Option<String>, source: &Url, key: Option<&Key>) -> Result<SwarmName, CommandError> {
+    Ok(match given {
+        Some(name) => SwarmName::new(name)?,
+        None => SwarmName::derive(source.as_str(), key.map(Key::public_text).as_deref())?,
+    })
+}
+
+pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
+    let key = match args.integrity {
+        Some(crate::OpenIntegrity::Open) => None,
+        None => args.key.as_deref().map(Key::load).transpose()?,
+    };
+    let swarm = swarm_name(args.swarm, &args.src, key.as_ref())?;
+    let http = Http::new()?;
+    let source = Source::open(&http, &args.src).await?;
+    let tracks = source.tracks.len();
+    let (live, integrity) = (source.is_live(), if key.is_some() { "signed" } else { "open" });
+    tracing::info!(url = %args.src, tracks, live, integrity, "stream found");
+    let seed = Seed::start(
+        http,
+        SeedConfig {
+            source,
+            swarm: swarm.clone(),
+            signal: args.signal,
+            token: args.token,
+            key,
+            memory: args.memory,
+            upload_cap: args.upload_cap,
+        },
+    );
+    let mut events = seed.handle().events();
+    let mut stop = std::pin::pin!(stopped());
+    let mut serving = false;
+    let result = loop {
+        tokio::select! {
+            () = &mut stop => break Ok(()),
+            event = events.recv() => match event {
+                Ok(NodeEvent::Joined(_)) if !serving => {
+                    serving = true;
+                    if let Err(error) = say(&format!("headwater-seed serving {swarm} ({tracks} tracks)")) {
+                        break Err(error);
+                    }
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => break Err(CommandError::Stopped),
+            },
+        }
+    };
+    seed.shutdown().await;
+    result
+}
+
+pub(crate) async fn sign(args: SignArgs) -> Result<(), CommandError> {
+    let key = Key::load(&args.key)?;
+    match Url::parse(&args.source) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => {
+            let swarm = swarm_name(args.swarm, &url, Some(&key))?;
+            let signer = Signer::new(key, Scope::of_swarm(&swarm));
+            let folder = args.out.unwrap_or_else(|| PathBuf::from("."));
+            let http = Http::new()?;
+            tokio::select! {
+                signed = sign_url(&http, &url, &signer, &folder, args.watch) => {
+                    let signed = signed?;
+                    let (path, count) = (signed.file.path().display(), signed.file.len());
+                    say(&format!("{path}: {count} segments signed; put it at {}", signed.belongs))
+                }
+                () = stopped() => Ok(()),
+            }
+        }
+        _ => {
+            let scope = match args.swarm {
+                Some(name) => Scope::of_swarm(&SwarmName::new(name)?),
+                None => Scope::Any,
+            };
+            let signer = Signer::new(key, scope);
+            let folder = Folder::open(Path::new(&args.source))?;
+            if args.watch { watch_folder(folder, signer).await } else { sign_folder(folder, &signer) }
+        }
+    }
+}
+
+fn sign_folder(mut folder: Folder, signer: &Signer) -> Result<(), CommandError> {
+    let Pass { written, mut errors } = folder.pass(signer);
+    for (path, count) in written {
+        say(&format!("{}: {count} segments signed", path.display()))?;
+    }
+    match errors.len() {
+        0 => Ok(()),
+        1 => Err(errors.remove(0).into()),
+        count => {
+            errors.iter().for_each(|error| eprintln!("headwater-seed: {error}"));
+            Err(CommandError::Several(count))
+        }
+    }
+}
+
+/// Signs until stopped. What is wrong is said once, not at each pass: a playlist may be half written just now.
+async fn watch_folder(folder: Folder, signer: Signer) -> Result<(), CommandError> {
+    let mut stop = std::pin::pin!(stopped());
+    let mut state = (folder, signer);
+    let mut said = Vec::new();
+    let mut last_pass: Option<Instant> = None;
+    loop {
+        if last_pass.is_none_or(|last| last.elapsed() >= PASS_EVERY) || state.0.has_news() {
+            let ((folder, signer), pass) = tokio::task::spawn_blocking(move || {
+                let pass = state.0.pass(&state.1);
+                (state, pass)
+            })
+            .await
+            .map_err(|_| CommandError::Stopped)?;
+            state = (folder, signer);
+            last_pass = Some(Instant::now());
+            for (path, segments) in pass.written {
+                tracing::info!(path = %path.display(), segments, "catalogue written");
+            }
+            let errors: Vec<String> = pass.errors.iter().map(ToString::to_string).collect();
+            for error in errors.iter().filter(|error| !said.contains(*error)) {
+                tracing::warn!("{error}");
+            }
+            said = errors;
+        }
+        tokio::select! {
+            () = &mut stop => return Ok(()),
+            () = sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// Waits until a person or a service manager wants the program to end.
+async fn stopped() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = tokio::signal::ctrl_c() => {}
+                }
+            }
+            Err(_) => drop(tokio::signal::ctrl_c().await),
+        }
+    }
+    #[cfg(not(unix))]
+    drop(tokio::signal::ctrl_c().await);
+}

@@ -1,0 +1,289 @@
+//! Pulls every segment of a stream once: a finished one from its beginning, all tracks side by side, until there is no
+//! more room; a live one from its newest segment, and then as segments appear.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream;
+use headwater_swarm::{MediaTime, PlaylistSegment, PlaylistUpdate};
+use headwater_wire::limits::MAX_SEGMENT_LEN;
+use headwater_wire::{SegmentId, SeqNo, TrackId};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use url::Url;
+
+use super::playlist::{Listed, Media};
+use super::{Source, Track, load_media};
+use crate::backoff::{Backoff, jitter};
+use crate::http::{Http, HttpError};
+use crate::node::Location;
+
+/// Requests to the origin at once: enough to fill its link, few enough to be polite.
+const PARALLEL: usize = 4;
+
+/// How often a segment is tried before it is given up (in a live stream: until the next look at the playlist).
+const ATTEMPTS: u32 = 5;
+
+/// How often a live segment is given up before it is left alone.
+const MAX_FAILURES: u8 = 3;
+
+/// The first wait after a failed look at a live playlist, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+
+/// What the mirror sees.
+#[derive(Debug)]
+pub enum MirrorEvent {
+    /// A playlist has news.
+    Playlist {
+        /// What is new, for the engine.
+        update: PlaylistUpdate,
+        /// Where the new segments are.
+        locations: Vec<(SegmentId, Location)>,
+    },
+    /// A segment is here.
+    Segment {
+        /// Which.
+        segment: SegmentId,
+        /// Its bytes.
+        bytes: Bytes,
+    },
+}
+
+/// Pulls a stream until it has ended, or until nobody listens any more.
+#[derive(Debug, Clone)]
+pub struct Mirror {
+    /// The client.
+    pub http: Http,
+    /// How many bytes of a finished stream to pull.
+    pub budget: u64,
+    /// Who listens. A full queue holds the mirror back.
+    pub events: mpsc::Sender<MirrorEvent>,
+}
+
+/// Nobody listens any more.
+struct Unheard;
+
+impl Mirror {
+    /// Pulls the stream.
+    pub async fn run(self, source: Source) {
+        let (live, finished): (Vec<Track>, Vec<Track>) = source.tracks.into_iter().partition(|track| track.media.live);
+        let mut tasks = JoinSet::new();
+        let room = Arc::new(Semaphore::new(PARALLEL));
+        for track in live {
+            let follower = Follower {
+                http: self.http.clone(),
+                events: self.events.clone(),
+                room: Arc::clone(&room),
+                progress: Progress::new(track.id),
+                url: track.url,
+                pulls: BTreeMap::new(),
+            };
+            tasks.spawn(async move { drop(follower.run(track.media).await) });
+        }
+        if !finished.is_empty() {
+            tasks.spawn(async move { drop(self.pull_finished(finished).await) });
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    async fn pull_finished(&self, tracks: Vec<Track>) -> Result<(), Unheard> {
+        for track in &tracks {
+            self.events.send(Progress::new(track.id).update(&track.media)).await.map_err(|_| Unheard)?;
+        }
+        let longest = tracks.iter().map(|track| track.media.segments.len()).max().unwrap_or(0);
+        let mut interleaved = Vec::new();
+        for place in 0..longest {
+            for track in &tracks {
+                interleaved.extend(track.media.segments.get(place).map(|listed| (track.id, listed.clone())));
+            }
+        }
+        let mut pulls = stream::iter(interleaved.into_iter().map(|(track, listed)| async move {
+            let result = pull_segment(&self.http, &listed.location).await;
+            (SegmentId { track, seq: listed.seq }, result)
+        }))
+        .buffered(PARALLEL);
+        let mut pulled: u64 = 0;
+        while let Some((segment, result)) = pulls.next().await {
+            let bytes = match result {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    tracing::error!(%segment, %error, "leaving a segment out; viewers get it over HTTP");
+                    continue;
+                }
+            };
+            pulled += bytes.len() as u64;
+            if pulled > self.budget {
+                tracing::warn!(
+                    budget = self.budget,
+                    "the memory is full; viewers get the rest over HTTP and pass it on"
+                );
+                return Ok(());
+            }
+            self.events.send(MirrorEvent::Segment { segment, bytes }).await.map_err(|_| Unheard)?;
+        }
+        tracing::info!(bytes = pulled, "the whole stream is here");
+        Ok(())
+    }
+}
+
+async fn pull_segment(http: &Http, location: &Location) -> Result<Bytes, HttpError> {
+    let fetched = http.get(&location.url, location.range, MAX_SEGMENT_LEN as usize, ATTEMPTS).await?;
+    Ok(fetched.bytes)
+}
+
+/// What of a track's playlists has been told.
+pub(crate) struct Progress {
+    track: TrackId,
+    next: SeqNo,
+    start: MediaTime,
+}
+
+impl Progress {
+    pub(crate) fn new(track: TrackId) -> Self {
+        Self { track, next: SeqNo(0), start: MediaTime::default() }
+    }
+
+    /// The news of a playlist.
+    pub(crate) fn update(&mut self, media: &Media) -> MirrorEvent {
+        let mut segments = Vec::new();
+        let mut locations = Vec::new();
+        for listed in media.segments.iter().filter(|listed| listed.seq >= self.next) {
+            segments.push(PlaylistSegment { seq: listed.seq, start: self.start, duration: listed.duration });
+            locations.push((SegmentId { track: self.track, seq: listed.seq }, listed.location.clone()));
+            self.start = self.start.after(listed.duration);
+        }
+        if let Some(last) = segments.last() {
+            self.next = last.seq.saturating_add(1);
+        }
+        let update = PlaylistUpdate { track: self.track, live: media.live, first: media.first, segments };
+        MirrorEvent::Playlist { update, locations }
+    }
+}
+
+/// What became of a live segment.
+#[derive(Debug)]
+struct Pull {
+    location: Location,
+    failures: u8,
+    /// Neither under way nor done.
+    idle: bool,
+}
+
+/// Follows one live track.
+struct Follower {
+    http: Http,
+    events: mpsc::Sender<MirrorEvent>,
+    room: Arc<Semaphore>,
+    progress: Progress,
+    url: Url,
+    pulls: BTreeMap<SeqNo, Pull>,
+}
+
+type PullResult = (Listed, Result<Bytes, HttpError>);
+
+impl Follower {
+    async fn run(mut self, media: Media) -> Result<(), Unheard> {
+        let mut under_way = JoinSet::new();
+        let (playlists_tx, mut playlists) = mpsc::channel(1);
+        let watcher = watch(self.http.clone(), self.url.clone(), media.target, playlists_tx);
+        let watcher = tokio::spawn(watcher);
+        self.take_in(&media, &mut under_way).await?;
+        loop {
+            tokio::select! {
+                Some(result) = under_way.join_next() => {
+                    if let Ok(result) = result {
+                        self.on_pulled(result).await?;
+                    }
+                }
+                Some(media) = playlists.recv() => self.take_in(&media, &mut under_way).await?,
+                () = self.events.closed() => {
+                    watcher.abort();
+                    return Err(Unheard);
+                }
+                else => break,
+            }
+        }
+        tracing::info!(track = %self.progress.track, "the live stream has ended");
+        Ok(())
+    }
+
+    /// Tells the news of a playlist, and starts to pull what is new.
+    async fn take_in(&mut self, media: &Media, under_way: &mut JoinSet<PullResult>) -> Result<(), Unheard> {
+        let begun_again = media.segments.last().is_some_and(|last| last.seq.saturating_add(1) < self.progress.next);
+        if begun_again {
+            tracing::error!(url = %self.url, "the playlist's numbers went back; known numbers are not taken again");
+        }
+        self.events.send(self.progress.update(media)).await.map_err(|_| Unheard)?;
+        self.pulls.retain(|seq, _| *seq >= media.first);
+        // Newest first: viewers join at the edge. Permits are given in the order in which they are asked for.
+        for listed in media.segments.iter().rev() {
+            let pull = self.pulls.entry(listed.seq).or_insert_with(|| Pull {
+                location: listed.location.clone(),
+                failures: 0,
+                idle: true,
+            });
+            if pull.location != listed.location && !begun_again {
+                let (was, now) = (&pull.location.url, &listed.location.url);
+                tracing::error!(segment = %listed.seq, %was, %now, "a segment changed its address; the first one stays");
+            } else if pull.idle && pull.failures < MAX_FAILURES {
+                pull.idle = false;
+                let (http, room, listed) = (self.http.clone(), Arc::clone(&self.room), listed.clone());
+                under_way.spawn(async move {
+                    // The semaphore is never closed.
+                    let _permit = room.acquire_owned().await;
+                    let result = pull_segment(&http, &listed.location).await;
+                    (listed, result)
+                });
+            }
+        }
+        Ok(())
+    }
+
+    async fn on_pulled(&mut self, (listed, result): PullResult) -> Result<(), Unheard> {
+        let segment = SegmentId { track: self.progress.track, seq: listed.seq };
+        match result {
+            Ok(bytes) => self.events.send(MirrorEvent::Segment { segment, bytes }).await.map_err(|_| Unheard),
+            Err(error) => {
+                tracing::warn!(%segment, %error, "cannot pull a segment; viewers get it over HTTP");
+                if let Some(pull) = self.pulls.get_mut(&listed.seq) {
+                    pull.failures += 1;
+                    pull.idle = true;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Loads a live playlist again and again, until it says that the stream has ended or nobody listens any more.
+pub(crate) async fn watch(http: Http, url: Url, mut target: Duration, playlists: mpsc::Sender<Media>) {
+    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    let mut failing = false;
+    let mut delay = jitter(target / 2, target);
+    loop {
+        sleep(delay).await;
+        match load_media(&http, &url, 1).await {
+            Ok(media) => {
+                if std::mem::take(&mut failing) {
+                    tracing::info!(%url, "the playlist is back");
+                    backoff.reset();
+                }
+                target = media.target;
+                delay = jitter(target / 2, target);
+                let live = media.live;
+                if playlists.send(media).await.is_err() || !live {
+                    return;
+                }
+            }
+            Err(error) => {
+                failing = true;
+                delay = backoff.next_delay();
+                tracing::warn!(%error, retry_in_ms = delay.as_millis() as u64, "cannot load the live playlist");
+            }
+        }
+    }
+}

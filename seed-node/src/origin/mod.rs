@@ -1,0 +1,147 @@
+//! The publisher's stream at its origin: [`playlist`] reads playlists, [`Source`] is a stream with all of its tracks,
+//! [`mirror`] pulls them.
+
+pub mod mirror;
+pub mod playlist;
+
+use std::collections::BTreeMap;
+
+use headwater_swarm::MediaKind;
+use headwater_wire::TrackId;
+use headwater_wire::id::track_key;
+use url::Url;
+
+use crate::http::{Http, HttpError};
+use playlist::{Media, Playlist, PlaylistError};
+
+/// Largest playlist in bytes: a day of two-second segments with long addresses.
+pub(crate) const MAX_PLAYLIST_LEN: usize = 16 * 1024 * 1024;
+
+/// How often a playlist is tried at the start, where a person waits for the outcome.
+const START_ATTEMPTS: u32 = 2;
+
+/// Why a stream cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Its playlist cannot be had.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// What is at its address is no playlist.
+    #[error("{url} {error}")]
+    Playlist {
+        /// The address.
+        url: Url,
+        /// What is wrong.
+        error: PlaylistError,
+    },
+    /// Multivariant playlists do not name each other.
+    #[error("{0} is a multivariant playlist that another one names; give it as the source itself")]
+    Nested(Url),
+}
+
+/// One rendition.
+#[derive(Debug, Clone)]
+pub struct Track {
+    /// Its name in the swarm.
+    pub id: TrackId,
+    /// What its name is made of.
+    pub key: String,
+    /// Where its media playlist is.
+    pub url: Url,
+    /// What it holds.
+    pub kind: MediaKind,
+    /// Its media playlist, as it was first loaded.
+    pub media: Media,
+}
+
+/// A stream.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its address, as the publisher and the embed code give it.
+    pub url: Url,
+    /// Its tracks; at least one.
+    pub tracks: Vec<Track>,
+}
+
+impl Source {
+    /// Loads the playlist at `url` and those that it names.
+    ///
+    /// # Errors
+    /// Where the playlist at `url`, or all that it names, cannot be used.
+    pub async fn open(http: &Http, url: &Url) -> Result<Self, SourceError> {
+        let (base, playlist) = load(http, url, START_ATTEMPTS).await?;
+        let renditions = match playlist {
+            Playlist::Media(media) => {
+                let track = track(url, url.clone(), MediaKind::Main, media);
+                return Ok(Self { url: url.clone(), tracks: vec![track] });
+            }
+            Playlist::Multivariant(renditions) => renditions,
+        };
+        tracing::debug!(url = %base, renditions = renditions.len(), "multivariant playlist");
+        let mut tracks: BTreeMap<TrackId, Track> = BTreeMap::new();
+        let mut failure = None;
+        for rendition in renditions {
+            match load_media(http, &rendition.url, START_ATTEMPTS).await {
+                Ok(media) => {
+                    let track = track(url, rendition.url, rendition.kind, media);
+                    tracks.entry(track.id).or_insert(track);
+                }
+                Err(error) => {
+                    if let Some(earlier) = failure.replace(error) {
+                        tracing::warn!(error = %earlier, "leaving a rendition out");
+                    }
+                }
+            }
+        }
+        if let Some(error) = failure {
+            if tracks.is_empty() {
+                return Err(error);
+            }
+            tracing::warn!(%error, "leaving a rendition out");
+        }
+        Ok(Self { url: url.clone(), tracks: tracks.into_values().collect() })
+    }
+
+    /// Whether more segments will come.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.tracks.iter().any(|track| track.media.live)
+    }
+
+    /// Where the stream's catalogue file belongs.
+    #[must_use]
+    pub fn catalogue_url(&self) -> Url {
+        catalogue_url(&self.url)
+    }
+}
+
+/// Where the catalogue file of the stream at `source` belongs: beside its playlist.
+#[must_use]
+pub fn catalogue_url(source: &Url) -> Url {
+    let mut url = source.clone();
+    url.set_path(&format!("{}{}", source.path(), headwater_wire::catalogue::FILE_SUFFIX));
+    url
+}
+
+fn track(source: &Url, url: Url, kind: MediaKind, media: Media) -> Track {
+    let key = track_key(source.as_str(), url.as_str());
+    Track { id: TrackId::of_key(&key), key, url, kind, media }
+}
+
+async fn load(http: &Http, url: &Url, attempts: u32) -> Result<(Url, Playlist), SourceError> {
+    let file = http.get(url, None, MAX_PLAYLIST_LEN, attempts).await?;
+    let playlist =
+        playlist::parse(&file.url, &file.bytes).map_err(|error| SourceError::Playlist { url: url.clone(), error })?;
+    Ok((file.url, playlist))
+}
+
+/// Loads a media playlist.
+///
+/// # Errors
+/// See [`SourceError`].
+pub async fn load_media(http: &Http, url: &Url, attempts: u32) -> Result<Media, SourceError> {
+    match load(http, url, attempts).await?.1 {
+        Playlist::Media(media) => Ok(media),
+        Playlist::Multivariant(_) => Err(SourceError::Nested(url.clone())),
+    }
+}

@@ -1,0 +1,128 @@
+//! A native viewer: joins a swarm and gives verified segments to a Rust program. The tests watch with it.
+
+use std::sync::Arc;
+
+use ed25519_dalek::VerifyingKey;
+use headwater_swarm::{Config, Integrity, MediaKind, Stats};
+use headwater_wire::{Role, Scope, SegmentId, SeqNo, SwarmName, TrackId};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use url::Url;
+
+use crate::http::Http;
+use crate::node::{Delivered, DemandError, Node, NodeConfig, NodeHandle, OriginAccess};
+use crate::origin::mirror::{MirrorEvent, Progress, watch};
+use crate::origin::{Source, SourceError, Track};
+use crate::signalling::Membership;
+use crate::transport::rtc::RtcTransport;
+
+/// What a viewer is made of.
+#[derive(Debug)]
+pub struct ViewerConfig {
+    /// The stream's address.
+    pub source: Url,
+    /// The swarm.
+    pub swarm: SwarmName,
+    /// The signalling server's WebSocket URL.
+    pub signal: Url,
+    /// Proof that the publisher lets this viewer in, where the server asks for one.
+    pub token: Option<String>,
+    /// The publisher's public key; `None` where integrity is open.
+    pub key: Option<VerifyingKey>,
+}
+
+/// A running viewer.
+#[derive(Debug)]
+pub struct Viewer {
+    node: Node,
+    source: Source,
+    /// Follow live playlists, and stop with the viewer.
+    _followers: JoinSet<()>,
+}
+
+impl Viewer {
+    /// Loads the stream's playlists and joins its swarm. Viewers connect while this returns.
+    ///
+    /// # Errors
+    /// Where the playlists cannot be used.
+    pub async fn join(http: Http, config: ViewerConfig) -> Result<Self, SourceError> {
+        let source = Source::open(&http, &config.source).await?;
+        let scope = Scope::of_swarm(&config.swarm);
+        let integrity = if config.key.is_some() { Integrity::Signed(scope) } else { Integrity::Open };
+        let engine = Config::viewer(integrity);
+        let membership = Membership {
+            server: config.signal,
+            swarm: config.swarm,
+            role: Role::Viewer,
+            token: config.token,
+            want: engine.neighbours,
+        };
+        let origin = OriginAccess { http: http.clone(), catalogue: source.catalogue_url() };
+        let node = Node::start(NodeConfig {
+            engine,
+            keys: config.key.into_iter().collect(),
+            membership,
+            transport: Arc::new(RtcTransport),
+            origin: Some(origin),
+            tamper: None,
+        });
+        let mut followers = JoinSet::new();
+        for track in source.tracks.clone() {
+            let mut progress = Progress::new(track.id);
+            tell(node.handle(), progress.update(&track.media)).await;
+            if track.media.live {
+                followers.spawn(follow(http.clone(), node.handle().clone(), track, progress));
+            }
+        }
+        Ok(Self { node, source, _followers: followers })
+    }
+
+    /// The stream's tracks, as they were on joining.
+    #[must_use]
+    pub fn tracks(&self) -> &[Track] {
+        &self.source.tracks
+    }
+
+    /// A handle to its node: events, and the playhead of whoever plays.
+    #[must_use]
+    pub fn handle(&self) -> &NodeHandle {
+        self.node.handle()
+    }
+
+    /// Gets a segment from the swarm, or from the origin.
+    ///
+    /// # Errors
+    /// See [`DemandError`].
+    pub async fn segment(&self, track: TrackId, seq: SeqNo) -> Result<Delivered, DemandError> {
+        let kind =
+            self.source.tracks.iter().find(|known| known.id == track).map_or(MediaKind::Main, |known| known.kind);
+        self.node.handle().demand(SegmentId { track, seq }, kind).await
+    }
+
+    /// Bytes by source; `None` where the node has stopped.
+    pub async fn stats(&self) -> Option<Stats> {
+        self.node.handle().stats().await
+    }
+
+    /// Says goodbye to everyone and stops.
+    pub async fn leave(self) {
+        self.node.shutdown().await;
+    }
+}
+
+async fn follow(http: Http, node: NodeHandle, track: Track, mut progress: Progress) {
+    let (playlists_tx, mut playlists) = mpsc::channel(1);
+    let watcher = watch(http, track.url, track.media.target, playlists_tx);
+    let telling = async {
+        while let Some(media) = playlists.recv().await {
+            tell(&node, progress.update(&media)).await;
+        }
+    };
+    tokio::join!(watcher, telling);
+}
+
+async fn tell(node: &NodeHandle, event: MirrorEvent) {
+    if let MirrorEvent::Playlist { update, locations } = event {
+        node.update_playlist(update, locations).await;
+    }
+}
