@@ -328,6 +328,10 @@ impl Engine {
             self.announce_chunk(ChunkId { segment: id, index });
         }
         for (index, (peer, hash)) in unchecked {
+            // One bad chunk ends the connection, and with it all else that came over it.
+            if !self.neighbours.contains_key(&peer) {
+                continue;
+            }
             self.judge_chunk(peer, ChunkId { segment: id, index }, hash);
         }
     }
