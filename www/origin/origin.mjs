@@ -233,7 +233,8 @@ class Origin {
       if (!vod) return undefined;
       const prefix = name === "index" ? "seg" : name;
       const nameOf = (sequence, uri) => `${prefix}-${sequence}${path.extname(uri)}`;
-      const text = livePlaylist(vod, { ...this.#live, elapsed: this.#elapsed(vod), nameOf });
+      const elapsed = this.#elapsed(vod);
+      const text = livePlaylist(vod, { ...this.#live, elapsed, nameOf });
       return { type: TYPES[ext], size: Buffer.byteLength(text), text };
     }
     const found = /^(.+)-(\d+)$/.exec(name);

@@ -102,6 +102,12 @@ test("serves live segments under their own names, and none from the future", asy
   assert.equal(await (await fetch(`${served.url}/init.mp4`)).text(), "init");
 });
 
+test("a live stream is one window old when it is first asked for", async (t) => {
+  const served = await origin(t, { live: { window: 3 } });
+  const playlist = await (await fetch(`${served.url}/index.m3u8`)).text();
+  assert.match(playlist, /#EXT-X-MEDIA-SEQUENCE:0\n[^]*seg-2\.m4s\n$/);
+});
+
 test("fails, drops and delays on request, and recovers", async (t) => {
   const served = await origin(t);
   const end = served.setFault({ status: 500, match: "b.m4s" });

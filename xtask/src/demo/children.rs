@@ -1,6 +1,6 @@
 //! The processes of the demo: started, listened to, ended. Only its own, by their ids.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +18,9 @@ impl Children {
     /// Starts one; each line it prints is printed with its name in front.
     pub(crate) fn spawn(&mut self, name: &'static str, command: &mut Command) -> Result<()> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if !io::stdout().is_terminal() {
+            command.env("NO_COLOR", "1");
+        }
         let mut child = command.spawn().with_context(|| format!("cannot start the {name}"))?;
         if let Some(pipe) = child.stdout.take() {
             thread::spawn(move || print_lines(name, pipe));
