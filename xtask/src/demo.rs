@@ -7,7 +7,7 @@ use std::env;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -183,20 +183,16 @@ fn on_interrupt() -> Result<Receiver<()>> {
     Ok(receiver)
 }
 
-/// Makes a key pair for this demo, or takes that of the last one. Returns the secret's file and the public key.
-fn key_pair(repo: &Repo, scratch: &Path) -> Result<(std::path::PathBuf, String)> {
+/// Makes a key pair, or takes that of the last demo. Returns the secret's file and the public key.
+fn key_pair(repo: &Repo, scratch: &Path) -> Result<(PathBuf, String)> {
     let file = scratch.join("seed.key");
-    let public_file = scratch.join("seed.pub");
-    if let (true, Ok(public)) = (file.is_file(), fs::read_to_string(&public_file)) {
-        return Ok((file, public));
+    let seed = || program(repo, repo.binary("headwater-seed"));
+    if !file.exists() {
+        capture(seed().arg("keygen").arg(&file))?;
     }
-    if file.exists() {
-        fs::remove_file(&file)?;
-    }
-    let said = capture(program(repo, repo.binary("headwater-seed")).arg("keygen").arg(&file))?;
-    let public = said.split_whitespace().last().context("`headwater-seed keygen` printed no public key")?.to_owned();
-    fs::write(&public_file, &public)?;
-    Ok((file, public))
+    let public = capture(seed().arg("public").arg(&file))
+        .with_context(|| format!("remove {} and start the demo again", file.display()))?;
+    Ok((file, public.trim().to_owned()))
 }
 
 /// Waits until a server answers a request. False: interrupted meanwhile.
