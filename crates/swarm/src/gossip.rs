@@ -103,7 +103,10 @@ impl Engine {
         // Its incoming buffers went with the connection, the unchecked ones too.
         for id in &self.active {
             let Some(segment) = self.segments.get_mut(id) else { continue };
-            segment.unchecked.retain(|_, (from, _)| *from != peer);
+            let len = segment.len;
+            let lost = segment.unchecked.extract_if(.., |_, (from, _)| *from == peer);
+            let lost = lost.filter_map(|(index, _)| len?.chunk_len(index)).map(u64::from).sum::<u64>();
+            self.stats.wasted_bytes += lost;
             if segment.hash_parts.as_ref().is_some_and(|(from, _)| *from == peer) {
                 segment.hash_parts = None;
             }
@@ -330,6 +333,7 @@ impl Engine {
         for (index, (peer, hash)) in unchecked {
             // One bad chunk ends the connection, and with it all else that came over it.
             if !self.neighbours.contains_key(&peer) {
+                self.stats.wasted_bytes += u64::from(len.chunk_len(index).unwrap_or(0));
                 continue;
             }
             self.judge_chunk(peer, ChunkId { segment: id, index }, hash);

@@ -380,7 +380,7 @@ fn run(ops: Vec<Op>, open: bool) -> Result<(), TestCaseError> {
                     DataVerdict::AppendLast => {
                         books.incoming.insert((peer, chunk));
                         // Half of all chunks are good.
-                        let hash = ChunkHash::of(&[if offset % 2 == 0 { chunk.index.0 as u8 } else { 99 }]);
+                        let hash = ChunkHash::of(&[if offset.is_multiple_of(2) { chunk.index.0 as u8 } else { 99 }]);
                         engine.handle_input(now, Input::ChunkReceived { peer, chunk, hash });
                     }
                 }
@@ -474,15 +474,16 @@ fn answer(engine: &mut Engine, books: &mut Books, now: Now, which: usize, good: 
             let Some((&fetch, _)) = books.fetches.iter().nth(which % books.fetches.len().max(1)) else { return };
             if !good {
                 books.fetches.remove(&fetch);
-                return engine.handle_input(now, Input::FetchFailed { fetch, status: (extra % 2 == 0).then_some(503) });
+                return engine
+                    .handle_input(now, Input::FetchFailed { fetch, status: extra.is_multiple_of(2).then_some(503) });
             }
             let (len, hashes, _) = truth(size(books.fetches[&fetch].0, extra % 6));
             let step = &mut books.fetches.get_mut(&fetch).unwrap().1;
             *step += 1;
             let step = *step;
             if step == 1 {
-                let total = (extra % 3 != 0).then_some(len);
-                engine.handle_input(now, Input::FetchHead { fetch, ranged: extra % 7 == 0, total });
+                let total = (!extra.is_multiple_of(3)).then_some(len);
+                engine.handle_input(now, Input::FetchHead { fetch, ranged: extra.is_multiple_of(7), total });
             } else if let Some(hash) = hashes.get(step as usize - 2) {
                 let index = ChunkIndex(step - 2);
                 engine.handle_input(now, Input::FetchChunk { fetch, index, len: 65_536, hash: *hash });

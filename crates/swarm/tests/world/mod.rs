@@ -159,6 +159,8 @@ pub struct Node {
     pub joined: Now,
 }
 
+type Call = Box<dyn FnOnce(&mut World)>;
+
 pub struct World {
     pub setting: Setting,
     pub now: Now,
@@ -175,7 +177,7 @@ pub struct World {
     /// The origin serves other bytes than were signed.
     pub origin_differs: bool,
     published: u64,
-    calls: BTreeMap<usize, Box<dyn FnOnce(&mut World)>>,
+    calls: BTreeMap<usize, Call>,
 }
 
 impl World {
