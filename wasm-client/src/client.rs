@@ -48,6 +48,8 @@ pub struct Client {
     adoptions: VecDeque<Adoption>,
     /// The time that the host's timer is set to.
     timer: Option<Now>,
+    /// Bytes that the engine counts as the origin's, and that the page counted before.
+    adopted: u64,
 }
 
 #[wasm_bindgen]
@@ -72,6 +74,7 @@ impl Client {
             fetching: Vec::new(),
             adoptions: VecDeque::new(),
             timer: None,
+            adopted: 0,
         })
     }
 
@@ -138,13 +141,21 @@ impl Client {
             && adoption.step(&mut self.scratch)
             && let Some(Adoption { segment, len, bytes, hashes }) = self.adoptions.pop_front()
         {
-            self.store.adopt(segment, len, bytes);
-            for index in len.chunks().iter() {
-                self.store.mark(segment, index);
+            // What is whole already has been checked; this has not.
+            if self.store.held_bytes(segment) < len.bytes() {
+                let before = self.engine.stats().http_bytes;
+                self.store.adopt(segment, len, bytes);
+                self.input(Input::SegmentStored { segment, len, hashes });
+                self.adopted += self.engine.stats().http_bytes - before;
             }
-            self.input(Input::SegmentStored { segment, len, hashes });
         }
         !self.adoptions.is_empty()
+    }
+
+    /// The signalling server says how many peers the swarm has.
+    #[wasm_bindgen(js_name = swarmSize)]
+    pub fn swarm_size(&mut self, peers: u32) {
+        self.input(Input::SwarmSize { peers });
     }
 
     /// A data channel opened.
@@ -269,12 +280,12 @@ impl Client {
         self.input(Input::BatchVerified { verify: VerifyId(id as u64), valid });
     }
 
-    /// Bytes from HTTP, seeds and viewers, uploaded, wasted, held; then neighbours and the seeds among them.
+    /// Bytes from HTTP (those of `adopt` not counted), seeds and viewers, uploaded, wasted, held; then neighbours and the seeds among them.
     #[must_use]
     pub fn stats(&self) -> Vec<f64> {
         let stats = self.engine.stats();
         vec![
-            stats.http_bytes as f64,
+            stats.http_bytes.saturating_sub(self.adopted) as f64,
             stats.seed_bytes as f64,
             stats.viewer_bytes as f64,
             stats.uploaded_bytes as f64,

@@ -83,11 +83,14 @@ impl Store {
         self.place(segment).mark(index);
     }
 
-    /// Takes a whole segment over; its chunks are marked whole by whoever hashes them.
+    /// Takes a whole segment over.
     pub(crate) fn adopt(&mut self, segment: SegmentId, len: SegmentLen, bytes: Uint8Array) {
         let place = self.place(segment);
         place.bytes = bytes;
         place.len = Some(len);
+        for index in len.chunks().iter() {
+            place.mark(index);
+        }
     }
 
     /// A view of a chunk of `len` bytes.

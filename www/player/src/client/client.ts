@@ -11,6 +11,9 @@ import { Signal } from "./signal.js";
 /** How often the signalling server hears what this peer carried. */
 const REPORT_EVERY_MS = 15_000;
 
+/** A client that has not heard from the signalling server after this begins without it. */
+const WELCOME_WITHIN_MS = 2_000;
+
 /** Neighbours asked for in the first join, before the engine has said how many it wants. */
 const FIRST_WANT = 8;
 
@@ -69,6 +72,8 @@ export class Client implements Host {
   readonly #peers: Peers;
   readonly #signal: Signal;
   readonly #demands = new Map<number, Demand>();
+  /** The engine knows how many others there are, or that this cannot be known for now. */
+  readonly #welcomed: Promise<void>;
   #demand = 0;
   #want = FIRST_WANT;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -84,7 +89,9 @@ export class Client implements Host {
     const keys = settings.signed ? await Keys.import(settings.keys) : undefined;
     if (settings.signed && !keys) return undefined;
     await load();
-    return new Client(settings, keys, owner);
+    const client = new Client(settings, keys, owner);
+    await client.#welcomed;
+    return client;
   }
 
   private constructor(settings: Settings, keys: Keys | undefined, owner: ClientOwner) {
@@ -125,10 +132,19 @@ export class Client implements Host {
         });
       },
     });
+    let welcome: (() => void) | undefined;
+    this.#welcomed = new Promise((resolve) => {
+      welcome = resolve;
+      setTimeout(resolve, WELCOME_WITHIN_MS);
+    });
     this.#signal = new Signal(settings.signal, core.swarm, settings.token, {
       standing: () => ({ want: this.#want, connected: this.#peers.connected }),
-      welcome: (ice) => {
+      welcome: (ice, swarmSize) => {
         this.#peers.iceServers = ice;
+        this.#soon((inner) => {
+          inner.swarmSize(swarmSize);
+        });
+        welcome?.();
       },
       connect: (peer, offer) => {
         this.#peers.connect(peer, offer);

@@ -20,7 +20,7 @@ export type SignalData =
 
 /** What the server says, as far as this client acts on it. */
 type ServerMessage =
-  | { type: "welcome"; peer: string; resume: string; ice_servers: RTCIceServer[] }
+  | { type: "welcome"; peer: string; resume: string; ice_servers: RTCIceServer[]; swarm_size: number }
   | { type: "connect"; peer: string; offer: boolean }
   | { type: "signal"; from: string; data: SignalData }
   | { type: "drain"; url?: string; after_ms: number }
@@ -31,7 +31,7 @@ type ServerMessage =
 export interface SignalEvents {
   /** What a join says besides names: neighbours wanted, and those there are. */
   standing(): { want: number; connected: string[] };
-  welcome(ice: RTCIceServer[]): void;
+  welcome(ice: RTCIceServer[], swarmSize: number): void;
   connect(peer: string, offer: boolean): void;
   signal(from: string, data: SignalData): void;
 }
@@ -109,7 +109,7 @@ export class Signal {
         this.#resume = message.resume;
         this.#joined = true;
         this.#failures = 0;
-        this.#events.welcome(message.ice_servers);
+        this.#events.welcome(message.ice_servers, message.swarm_size);
         break;
       case "connect":
         this.#events.connect(message.peer, message.offer);

@@ -1,0 +1,128 @@
+// The real servers, each on a free port, and the page that the viewers open.
+
+import { spawn } from "node:child_process";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import path from "node:path";
+
+import { startOrigin } from "../../origin/origin.mjs";
+
+const WWW = path.resolve(import.meta.dirname, "../..");
+const TARGET = path.resolve(WWW, "../target/debug");
+
+/** The bundled sample: a minute in two renditions. */
+export const SAMPLE = path.join(WWW, "sample/hls");
+
+const BINARIES = {
+  signal: process.env.HEADWATER_SIGNAL_BIN ?? path.join(TARGET, "headwater-signal"),
+  seed: process.env.HEADWATER_SEED_BIN ?? path.join(TARGET, "headwater-seed"),
+  hostile: process.env.HEADWATER_HOSTILE_BIN ?? path.join(TARGET, "examples/hostile-peer"),
+};
+
+/** How long a server may take to say that it is ready. */
+const READY_WITHIN_MS = 20_000;
+
+/** Lines of a server's log that are kept for a failed test. */
+const MAX_LOG_LINES = 200;
+
+/** Starts a program, and resolves when it has printed a line that matches `ready`. */
+async function start(name, args, ready) {
+  const child = spawn(BINARIES[name], args, { stdio: ["ignore", "pipe", "pipe"] });
+  const log = [];
+  const exited = new Promise((resolve) => {
+    child.once("exit", resolve);
+    child.once("error", resolve);
+  });
+  const found = await new Promise((resolve, reject) => {
+    const fail = (why) => reject(new Error(`${name}: ${why}\n${log.join("\n")}`));
+    const timer = setTimeout(fail, READY_WITHIN_MS, "not ready in time");
+    child.once("error", (error) => fail(error.message));
+    child.once("exit", (code) => fail(`ended with ${code} before it was ready`));
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding("utf8").on("data", (text) => {
+        log.push(...text.trimEnd().split("\n"));
+        log.splice(0, log.length - MAX_LOG_LINES);
+        const line = ready.exec(text);
+        if (line) {
+          clearTimeout(timer);
+          resolve(line);
+        }
+      });
+    }
+  });
+  const stop = async (signal = "SIGTERM") => {
+    child.kill(signal);
+    await exited;
+  };
+  return { found, log, exited, stop, kill: () => stop("SIGKILL") };
+}
+
+/** `headwater-signal`; `listen` for a second one in the place of the first. */
+export async function startSignal(listen = "127.0.0.1:0") {
+  const server = await start("signal", ["--listen", listen], /^headwater-signal listening on http:\/\/(\S+)/m);
+  const address = server.found[1];
+  return { ...server, address, url: `ws://${address}/v1/signal` };
+}
+
+/** A key pair: the file for a seed, the text for a page. */
+export async function makeKey(folder) {
+  const file = path.join(folder, "publisher.key");
+  const child = spawn(BINARIES.seed, ["keygen", file], { stdio: "ignore" });
+  const code = await new Promise((resolve, reject) => child.once("exit", resolve).once("error", reject));
+  if (code !== 0) throw new Error(`headwater-seed keygen ended with ${code}`);
+  return { file, public: (await readFile(`${file}.pub`, "utf8")).trim() };
+}
+
+/** `headwater-seed run` on a playlist. */
+export async function startSeed({ src, signal, key }) {
+  return await start("seed", ["run", "--src", src, "--signal", signal, "--key", key.file], /^headwater-seed serving/m);
+}
+
+/** The native peer that lies. Its arguments are those of a seed. */
+export async function startHostile({ src, signal, key }) {
+  return await start("hostile", ["--src", src, "--signal", signal, "--key", key.public], /^hostile-peer ready/m);
+}
+
+/** An origin, a signalling server and a key of a test's own; `close` ends them and removes what they left. */
+export async function startStage({ live, seed = false, signal: withSignal = true } = {}) {
+  const folder = await mkdtemp(path.join(tmpdir(), "headwater-test-"));
+  const origin = await startOrigin({ root: SAMPLE, live });
+  const signal = withSignal ? await startSignal() : undefined;
+  const key = await makeKey(folder);
+  const src = `${origin.url}/master.m3u8`;
+  const stage = { origin, signal, key, src, seed: undefined };
+  if (seed) stage.seed = await startSeed({ src, signal: signal.url, key });
+  stage.close = async () => {
+    await stage.seed?.kill();
+    await signal?.kill();
+    await origin.close();
+    await rm(folder, { recursive: true, force: true });
+  };
+  return stage;
+}
+
+const TYPES = { ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm" };
+
+/** A server of the built player and of pages given as text: `pages.set("/name", html)`. */
+export async function startPages() {
+  const pages = new Map();
+  const server = createServer((request, response) => {
+    const { pathname } = new URL(request.url, "http://pages");
+    const page = pages.get(pathname);
+    if (page !== undefined) {
+      response.writeHead(200, { "content-type": "text/html; charset=utf-8" }).end(page);
+      return;
+    }
+    readFile(path.join(WWW, "dist", path.normalize(pathname))).then(
+      (bytes) => response.writeHead(200, { "content-type": TYPES[path.extname(pathname)] ?? "text/html" }).end(bytes),
+      () => response.writeHead(404).end(),
+    );
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const close = () => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(resolve));
+  };
+  return { pages, url: `http://127.0.0.1:${server.address().port}`, close };
+}
