@@ -223,12 +223,15 @@ export class HeadwaterVideo extends HTMLElement {
 
   /** A fatal error: what hls.js says can help is tried, a few times; else the viewer is told. */
   #recover(player: Hls, data: ErrorData): void {
-    const beforePlayback = data.details.startsWith("manifest") || player.levels.length === 0;
+    const status = data.response?.code ?? 0;
+    // What the server refuses before there is anything to play, it refuses again.
+    const refused = status >= 400 && status < 500 && this.video.readyState === HTMLMediaElement.HAVE_NOTHING;
+    const hopeless = refused || data.details.startsWith("manifest") || player.levels.length === 0;
     const now = performance.now();
     if (now - this.#recoveredAt > RECOVERED_AFTER_MS) this.#recoveries = 0;
     const { type } = data as { type: string };
     const helps = type === "networkError" || type === "mediaError";
-    if (beforePlayback || !helps || this.#recoveries >= MAX_RECOVERIES) {
+    if (hopeless || !helps || this.#recoveries >= MAX_RECOVERIES) {
       this.#fail(data.details, describe(data));
       return;
     }
