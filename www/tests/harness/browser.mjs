@@ -22,6 +22,27 @@ const FLAGS = [
   "--disable-features=WebRtcHideLocalIpsWithMdns",
 ];
 
+/** A page that brings its own hls.js, which notes the hash of every segment that it is given. */
+function notingPlayer(config) {
+  return `<script type="module">
+    import Hls from "/hls.mjs";
+    window.played = [];
+    window.Hls = class extends Hls {
+      constructor(given) {
+        super({ ...given, ...${JSON.stringify(config)} });
+        window.player = this;
+        this.on(Hls.Events.FRAG_LOADED, async (_, { frag, payload }) => {
+          if (frag.sn === "initSegment") return;
+          const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", payload.slice(0)));
+          const sha256 = [...hash].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+          window.played.push({ path: new URL(frag.url).pathname, sn: frag.sn, sha256 });
+        });
+      }
+    };
+    await import("/headwater.js");
+  </script>`;
+}
+
 const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll('"', "&quot;");
 
 /** Starts a browser and a server of its pages. */
@@ -32,8 +53,11 @@ export async function startBrowser() {
   let count = 0;
   return {
     pages,
-    /** Opens a page with the element; `attributes` are the element's, `before` runs in the page before all else. */
-    async open(attributes, { before, rate = 1 } = {}) {
+    /**
+     * Opens a page with the element; `attributes` are the element's. `before` runs in the page before all else, `rate` is
+     * the playback rate; `hls` gives the page an hls.js of its own with this configuration, and `Viewer.played`.
+     */
+    async open(attributes, { before, rate = 1, hls } = {}) {
       const context = await browser.newContext();
       const page = await context.newPage();
       const messages = [];
@@ -52,12 +76,17 @@ export async function startBrowser() {
       const html = given.map(([key, value]) => `${key}="${escaped(value)}"`).join(" ");
       pages.pages.set(
         name,
-        `<!doctype html><title>viewer</title><script type="module" src="/headwater.js"></script>
+        `<!doctype html><title>viewer</title><link rel="icon" href="data:," />
+         ${hls ? notingPlayer(hls) : '<script type="module" src="/headwater.js"></script>'}
          <headwater-video ${html}></headwater-video>`,
       );
       await page.goto(pages.url + name);
       const viewer = new Viewer(page, messages);
-      if (rate !== 1) await viewer.run((element, value) => void (element.video.playbackRate = value), rate);
+      if (rate !== 1)
+        await viewer.run(
+          (element, value) => void (element.video.defaultPlaybackRate = element.video.playbackRate = value),
+          rate,
+        );
       return viewer;
     },
     async close() {
@@ -102,6 +131,11 @@ class Viewer {
   /** Events of a type that the page has seen. */
   async seen(type) {
     return await this.page.evaluate((wanted) => window.seen.filter((event) => event.type === wanted), type);
+  }
+
+  /** The segments that hls.js was given, with their hashes; for pages with an hls.js of their own. */
+  async played() {
+    return await this.page.evaluate(() => window.played);
   }
 
   /** Resolves when playback has come to `time`. */

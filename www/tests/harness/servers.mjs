@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 
 import { startOrigin } from "../../origin/origin.mjs";
+import { until } from "./wait.mjs";
 
 const WWW = path.resolve(import.meta.dirname, "../..");
 const TARGET = path.resolve(WWW, "../target/debug");
@@ -75,8 +76,10 @@ export async function makeKey(folder) {
 }
 
 /** `headwater-seed run` on a playlist. */
-export async function startSeed({ src, signal, key }) {
-  return await start("seed", ["run", "--src", src, "--signal", signal, "--key", key.file], /^headwater-seed serving/m);
+export async function startSeed({ src, signal, key, uploadCap }) {
+  const cap = uploadCap ? ["--upload-cap", String(uploadCap)] : [];
+  const args = ["run", "--src", src, "--signal", signal, "--key", key.file, ...cap];
+  return await start("seed", args, /^headwater-seed serving/m);
 }
 
 /** The native peer that lies. Its arguments are those of a seed. */
@@ -85,14 +88,21 @@ export async function startHostile({ src, signal, key }) {
 }
 
 /** An origin, a signalling server and a key of a test's own; `close` ends them and removes what they left. */
-export async function startStage({ live, seed = false, signal: withSignal = true } = {}) {
+export async function startStage({ live, seed = false, uploadCap, signal: withSignal = true } = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), "headwater-test-"));
   const origin = await startOrigin({ root: SAMPLE, live });
   const signal = withSignal ? await startSignal() : undefined;
   const key = await makeKey(folder);
   const src = `${origin.url}/master.m3u8`;
   const stage = { origin, signal, key, src, seed: undefined };
-  if (seed) stage.seed = await startSeed({ src, signal: signal.url, key });
+  if (seed) {
+    stage.seed = await startSeed({ src, signal: signal.url, key, uploadCap });
+    if (!live) {
+      await until("the seed has the whole stream", () => stage.seed.log.join().includes("the whole stream is here"));
+    }
+    // From now on the origin counts what viewers take alone.
+    origin.resetStats();
+  }
   stage.close = async () => {
     await stage.seed?.kill();
     await signal?.kill();

@@ -1,0 +1,78 @@
+// Whatever dies in mid-play, playback goes on: no stall over half a second, and it ends as it should.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+
+import { startBrowser } from "./harness/browser.mjs";
+import { startSignal, startStage } from "./harness/servers.mjs";
+
+/** A short buffer, so that what dies is missed before the end. */
+const SHORT_BUFFER = { maxBufferLength: 8, maxMaxBufferLength: 8, backBufferLength: 0 };
+
+const MAX_STALL_MS = 500;
+
+describe("playback survives", { concurrency: 2 }, () => {
+  let browser;
+
+  before(async () => {
+    browser = await startBrowser();
+  });
+  after(() => browser?.close());
+
+  async function watch(stage, count) {
+    const attributes = { src: stage.src, signal: stage.signal.url, key: stage.key.public };
+    const open = () => browser.open(attributes, { rate: 1.5, hls: SHORT_BUFFER });
+    return await Promise.all(Array.from({ length: count }, open));
+  }
+
+  async function endsWell(viewers) {
+    await Promise.all(viewers.map((viewer) => viewer.ends(90_000)));
+    for (const viewer of viewers) {
+      const { stalls, stallMs } = await viewer.stats();
+      assert.ok(stallMs <= MAX_STALL_MS, `${stalls} stalls, ${stallMs} ms`);
+      assert.deepEqual(await viewer.seen("error"), []);
+      await viewer.close();
+    }
+  }
+
+  test("the death of the seed", async () => {
+    const stage = await startStage({ seed: true });
+    const viewers = await watch(stage, 2);
+    for (const viewer of viewers) await viewer.counts("bytes from the seed", (stats) => stats.seedBytes > 300_000);
+    await Promise.all(viewers.map((viewer) => viewer.playsTo(15)));
+    await stage.seed.kill();
+    await endsWell(viewers);
+    await stage.close();
+  });
+
+  test("the death of the signalling server, whose heir brings the next viewer", async () => {
+    const stage = await startStage({ seed: true });
+    const viewers = await watch(stage, 2);
+    for (const viewer of viewers) await viewer.counts("a viewer and a seed", (stats) => stats.neighbours >= 2);
+    await Promise.all(viewers.map((viewer) => viewer.playsTo(10)));
+    await stage.signal.kill();
+    await Promise.all(viewers.map((viewer) => viewer.playsTo(16)));
+    for (const viewer of viewers) {
+      const stats = await viewer.stats();
+      assert.ok(stats.neighbours >= 2, `neighbours were lost with the server: ${JSON.stringify(stats)}`);
+    }
+    const heir = await startSignal(stage.signal.address);
+    const [late] = await watch(stage, 1);
+    await late.counts("the late viewer has neighbours", (stats) => stats.neighbours >= 1, 40_000);
+    await endsWell([...viewers, late]);
+    await heir.kill();
+    await stage.close();
+  });
+
+  test("an origin that fails now and then", async () => {
+    const stage = await startStage({ seed: true });
+    const viewers = await watch(stage, 1);
+    await viewers[0].counts("a neighbour", (stats) => stats.neighbours >= 1);
+    // What peers hold is not asked of the origin, so that nobody sees this.
+    stage.origin.setFault({ status: 503, match: "seg-" });
+    await viewers[0].playsTo(20);
+    stage.origin.behave();
+    await endsWell(viewers);
+    await stage.close();
+  });
+});
