@@ -1,10 +1,9 @@
 //! The catalogue as this peer knows it: which segments have a signed entry, and the batches to pass on.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use headwater_wire::{BatchBody, RootHash, Scope, SegmentId, SegmentLen, SeqRange, SignedBatch, TrackId};
 
 use crate::io::{BatchSource, VerifyId};
+use crate::map::{SegmentMap, SortedMap, SortedSet};
 
 /// Most entries kept: two days of two-second segments in one rendition, 6 MiB. The oldest numbers go first.
 const MAX_ENTRIES: usize = 100_000;
@@ -63,9 +62,9 @@ pub(crate) struct Verified {
 /// Entries and batches.
 #[derive(Debug, Default)]
 pub(crate) struct Catalogue {
-    entries: BTreeMap<SegmentId, Known>,
-    batches: BTreeMap<u64, Kept>,
-    verifying: BTreeMap<VerifyId, (BatchSource, SignedBatch, BatchBody)>,
+    entries: SegmentMap<Known>,
+    batches: SortedMap<u64, Kept>,
+    verifying: SortedMap<VerifyId, (BatchSource, SignedBatch, BatchBody)>,
     next: u64,
 }
 
@@ -110,10 +109,10 @@ impl Catalogue {
     /// The batches that speak of segments in `range`, as many as one answer may have.
     pub(crate) fn covering(&self, track: TrackId, range: SeqRange) -> Vec<&SignedBatch> {
         let from = SegmentId { track, seq: range.first };
-        let to = SegmentId { track, seq: range.end() };
-        let mut numbers = BTreeSet::new();
+        let mut numbers = SortedSet::default();
         // A batch has at most a few hundred entries, so that this looks at a few thousand at most.
-        for (_, known) in self.entries.range(from..to).take(MAX_ANSWER * headwater_wire::limits::MAX_BATCH_ENTRIES) {
+        let most = MAX_ANSWER * headwater_wire::limits::MAX_BATCH_ENTRIES;
+        for (_, known) in self.entries.from(from).take_while(|(id, _)| range.contains(id.seq)).take(most) {
             numbers.insert(known.batch);
             if numbers.len() >= MAX_ANSWER {
                 break;
@@ -121,7 +120,7 @@ impl Catalogue {
         }
         numbers
             .iter()
-            .filter_map(|number| self.batches.get(number))
+            .filter_map(|number| self.batches.get(&number))
             .filter(|kept| kept.scoped)
             .map(|kept| &kept.batch)
             .collect()
@@ -129,7 +128,9 @@ impl Catalogue {
 
     /// In open mode: what a peer, or this peer's own HTTP load, says of a segment, where nothing is known yet.
     pub(crate) fn assume(&mut self, segment: SegmentId, len: SegmentLen, root: RootHash) {
-        self.entries.entry(segment).or_insert(Known { len, root, issued_ms: 0, batch: 0 });
+        if !self.entries.contains_key(&segment) {
+            self.entries.insert(segment, Known { len, root, issued_ms: 0, batch: 0 });
+        }
         self.bound();
     }
 
@@ -172,8 +173,8 @@ impl Catalogue {
 
     fn bound(&mut self) {
         while self.entries.len() > MAX_ENTRIES {
-            // The track with the smallest id pays first; what matters is that somebody does.
-            let Some((_, known)) = self.entries.pop_first() else { return };
+            let Some(oldest) = self.entries.first_of_longest() else { return };
+            let Some(known) = self.entries.remove(&oldest) else { return };
             self.release(known.batch);
         }
     }

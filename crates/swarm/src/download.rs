@@ -5,7 +5,6 @@
 //! segment, those that may be about to fetch it are ranked by hash, so that one goes to the origin at once and the others
 //! wait for its announcement, each a little longer than the one before.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use headwater_wire::limits::CHUNK_LEN;
@@ -15,6 +14,7 @@ use headwater_wire::{
 
 use crate::engine::Engine;
 use crate::io::{DisconnectReason, FetchId, Output};
+use crate::map::{SortedMap, SortedSet};
 use crate::neighbour::Ask;
 use crate::rng::mix;
 use crate::segment::Fetch;
@@ -114,7 +114,7 @@ impl Engine {
         self.drop_unwanted(&ahead);
         let now = self.now;
         let mut wanted: Vec<(Duration, SegmentId)> =
-            self.active.iter().map(|id| (self.timeline.slack(now, *id).unwrap_or(Duration::ZERO), *id)).collect();
+            self.active.iter().map(|id| (self.timeline.slack(now, id).unwrap_or(Duration::ZERO), id)).collect();
         wanted.sort_unstable();
         for (slack, id) in wanted {
             let Some(segment) = self.segments.get(&id) else { continue };
@@ -131,31 +131,31 @@ impl Engine {
     }
 
     /// Makes segments active that the player will demand soon and that a neighbour holds. Says which those are.
-    fn want_ahead(&mut self) -> BTreeSet<SegmentId> {
-        let Some(position) = self.timeline.position(self.now) else { return BTreeSet::new() };
+    fn want_ahead(&mut self) -> SortedSet<SegmentId> {
+        let Some(position) = self.timeline.position(self.now) else { return SortedSet::default() };
         let until = position.after(self.config.prefetch);
         let next = |last: &SegmentId| {
             let from = SeqNo(last.seq.0.saturating_add(1));
             self.timeline.upcoming(last.track, from, until).take(AHEAD)
         };
-        let ahead: BTreeSet<SegmentId> = self.latest.values().flat_map(next).collect();
-        for id in &ahead {
-            let new = !self.segments.contains_key(id);
-            if new && self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds_any(*id)) {
-                self.segment_mut(*id);
-                self.active.insert(*id);
+        let ahead: SortedSet<SegmentId> = self.latest.values().flat_map(next).collect();
+        for id in ahead.iter() {
+            let new = !self.segments.contains_key(&id);
+            if new && self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds_any(id)) {
+                self.segment_mut(id);
+                self.active.insert(id);
             }
         }
         ahead
     }
 
     /// Lets go of segments that nobody demands and the player will not come to.
-    fn drop_unwanted(&mut self, ahead: &BTreeSet<SegmentId>) {
+    fn drop_unwanted(&mut self, ahead: &SortedSet<SegmentId>) {
         let is_wanted = |id: &SegmentId| {
             let segment = self.segments.get(id);
             ahead.contains(id) || segment.is_some_and(|segment| !segment.demands.is_empty() || segment.fetch.is_some())
         };
-        let unwanted: Vec<SegmentId> = self.active.iter().filter(|id| !is_wanted(id)).copied().collect();
+        let unwanted: Vec<SegmentId> = self.active.iter().filter(|id| !is_wanted(id)).collect();
         for id in unwanted {
             self.evict(id);
         }
@@ -440,7 +440,7 @@ impl Engine {
         if missing.is_empty() {
             return;
         }
-        let mut asks: BTreeMap<PeerId, Vec<ChunkIndex>> = BTreeMap::new();
+        let mut asks: SortedMap<PeerId, Vec<ChunkIndex>> = SortedMap::default();
         for index in missing {
             let chunk = ChunkId { segment: id, index };
             let Some(chunk_len) = len.chunk_len(index) else { continue };
@@ -452,7 +452,7 @@ impl Engine {
                 segment.asked.insert(index, peer);
                 segment.arrival.requested.get_or_insert(now);
             }
-            asks.entry(peer).or_default().push(index);
+            asks.or_default(peer).push(index);
             self.wake_at(expires);
         }
         let time_left_ms = u32::try_from(slack.as_millis()).unwrap_or(u32::MAX);
@@ -469,14 +469,14 @@ impl Engine {
     fn best_source(&mut self, chunk: ChunkId, len: u32, slack: Duration) -> Option<(PeerId, Duration)> {
         let now = self.now;
         let mut best: Option<(bool, Duration, PeerId)> = None;
-        for (peer, neighbour) in &mut self.neighbours {
+        for (peer, neighbour) in self.neighbours.iter_mut() {
             let able = neighbour.is_ready() && neighbour.gives() && neighbour.has_room() && neighbour.holds(chunk);
             if !able || neighbour.avoids(now, chunk) {
                 continue;
             }
             let predicted = neighbour.predict(len);
             let late = predicted > slack / 2;
-            let candidate = (late || neighbour.is_seed(), predicted, *peer);
+            let candidate = (late || neighbour.is_seed(), predicted, peer);
             if best.is_none_or(|best| candidate < best) {
                 best = Some(candidate);
             }
@@ -491,7 +491,7 @@ impl Engine {
         for (peer, neighbour) in &self.neighbours {
             for (chunk, ask) in &neighbour.asked {
                 if ask.expires <= now && ask.received < ask.len {
-                    expired.push((*peer, *chunk));
+                    expired.push((peer, chunk));
                 } else {
                     next = Some(next.map_or(ask.expires, |next| next.min(ask.expires)));
                 }
@@ -534,7 +534,7 @@ impl Engine {
     /// Cancels all that is asked of peers for a segment.
     pub(crate) fn cancel_asks(&mut self, id: SegmentId) {
         let Some(segment) = self.segments.get(&id) else { return };
-        let asked: Vec<(ChunkIndex, PeerId)> = segment.asked.iter().map(|(index, peer)| (*index, *peer)).collect();
+        let asked: Vec<(ChunkIndex, PeerId)> = segment.asked.iter().map(|(index, peer)| (index, *peer)).collect();
         for (index, peer) in asked {
             self.take_back(peer, ChunkId { segment: id, index });
         }
@@ -546,8 +546,8 @@ impl Engine {
         let asked: Vec<(ChunkIndex, PeerId)> = segment
             .asked
             .iter()
-            .filter(|(index, _)| segment.is_being_fetched(**index))
-            .map(|(index, peer)| (*index, *peer))
+            .filter(|(index, _)| segment.is_being_fetched(*index))
+            .map(|(index, peer)| (index, *peer))
             .collect();
         for (index, peer) in asked {
             let chunk = ChunkId { segment: id, index };
@@ -658,7 +658,7 @@ impl Engine {
 
     /// Whether a segment that is on its way, or the last one demanded, has no entry.
     fn lacks_entries(&self) -> bool {
-        self.active.iter().chain(self.latest.values()).any(|id| self.catalogue.get(*id).is_none())
+        self.active.iter().chain(self.latest.values().copied()).any(|id| self.catalogue.get(id).is_none())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The engine's surface and its state; the work is done in `gossip`, `download` and `upload`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use headwater_wire::{
     BatchBody, ChunkHash, ChunkId, ChunkIndex, DataHeader, PeerId, Role, RootHash, Scope, SegmentId, SegmentLen,
@@ -15,6 +15,7 @@ use crate::io::{
     BatchSource, DataVerdict, DeliveryReport, DemandId, DisconnectReason, Event, FetchId, Input, MediaKind, Output,
     Stats, VerifyId,
 };
+use crate::map::{SegmentMap, SortedMap, SortedSet};
 use crate::neighbour::Neighbour;
 use crate::rng::Rng;
 use crate::segment::Segment;
@@ -36,24 +37,25 @@ pub struct Engine {
     /// This peer's number in elections.
     pub(crate) nonce: u64,
     pub(crate) now: Now,
-    pub(crate) neighbours: BTreeMap<PeerId, Neighbour>,
-    pub(crate) segments: BTreeMap<SegmentId, Segment>,
+    pub(crate) neighbours: SortedMap<PeerId, Neighbour>,
+    pub(crate) segments: SegmentMap<Box<Segment>>,
     /// Segments that are demanded, wanted ahead or being fetched, and not complete.
-    pub(crate) active: BTreeSet<SegmentId>,
+    pub(crate) active: SortedSet<SegmentId>,
     pub(crate) timeline: Timeline,
     pub(crate) catalogue: Catalogue,
-    pub(crate) demands: BTreeMap<DemandId, SegmentId>,
+    pub(crate) demands: SortedMap<DemandId, SegmentId>,
     /// The segment last demanded for each of the player's buffers.
-    pub(crate) latest: BTreeMap<MediaKind, SegmentId>,
-    pub(crate) fetches: BTreeMap<FetchId, SegmentId>,
+    pub(crate) latest: SortedMap<MediaKind, SegmentId>,
+    pub(crate) fetches: SortedMap<FetchId, SegmentId>,
     pub(crate) origin: Origin,
     pub(crate) announcements: Announcements,
     pub(crate) allowance: Allowance,
     /// The swarm's size as the signalling server said it, and when.
     pub(crate) swarm: Option<(Now, u32)>,
-    /// Complete segments by the time of their last use; the first goes first.
-    held: BTreeSet<(u64, SegmentId)>,
-    stamps: BTreeMap<SegmentId, u64>,
+    /// Complete segments by their last use, the first to go first. A pair whose stamp is not the segment's any more is
+    /// of an earlier use.
+    held: VecDeque<(u64, SegmentId)>,
+    held_count: usize,
     next_id: u64,
     outputs: VecDeque<Output>,
     dirty: bool,
@@ -73,20 +75,20 @@ impl Engine {
             rng,
             nonce,
             now,
-            neighbours: BTreeMap::new(),
-            segments: BTreeMap::new(),
-            active: BTreeSet::new(),
+            neighbours: SortedMap::default(),
+            segments: SegmentMap::default(),
+            active: SortedSet::default(),
             timeline: Timeline::default(),
             catalogue: Catalogue::default(),
-            demands: BTreeMap::new(),
-            latest: BTreeMap::new(),
-            fetches: BTreeMap::new(),
+            demands: SortedMap::default(),
+            latest: SortedMap::default(),
+            fetches: SortedMap::default(),
             origin: Origin::default(),
             announcements: Announcements::new(now),
             allowance,
             swarm: None,
-            held: BTreeSet::new(),
-            stamps: BTreeMap::new(),
+            held: VecDeque::new(),
+            held_count: 0,
             next_id: 0,
             outputs: VecDeque::new(),
             dirty: true,
@@ -199,7 +201,7 @@ impl Engine {
 
     /// The neighbours that have said hello.
     pub(crate) fn ready(&self) -> impl Iterator<Item = (PeerId, &Neighbour)> {
-        self.neighbours.iter().filter(|(_, neighbour)| neighbour.is_ready()).map(|(peer, neighbour)| (*peer, neighbour))
+        self.neighbours.iter().filter(|(_, neighbour)| neighbour.is_ready())
     }
 
     // Demands and the store.
@@ -250,11 +252,9 @@ impl Engine {
         let now = self.now;
         let len = self.catalogue.get(id).map(|known| known.len);
         let rng = &mut self.rng;
-        self.segments.entry(id).or_insert_with(|| Segment {
-            len,
-            since: Some(now),
-            first_chunk: rng.below(headwater_wire::limits::MAX_CHUNKS),
-            ..Segment::default()
+        self.segments.or_insert_with(id, || {
+            let first_chunk = rng.below(headwater_wire::limits::MAX_CHUNKS);
+            Box::new(Segment { len, since: Some(now), first_chunk, ..Segment::default() })
         })
     }
 
@@ -268,15 +268,16 @@ impl Engine {
         segment.complete = true;
         segment.arrival.complete = Some(now);
         if segment.hashes.is_empty() {
-            segment.hashes = std::mem::take(&mut segment.http_hashes).into_values().collect();
+            segment.hashes = std::mem::take(&mut segment.http_hashes).into_iter().map(|(_, hash)| hash).collect();
         }
-        segment.http_hashes = BTreeMap::new();
+        segment.http_hashes.clear();
         segment.hash_parts = None;
         let root = RootHash::of_chunks(len, &segment.hashes);
         if open && known.is_none() {
             self.catalogue.assume(id, len, root);
         }
         self.active.remove(&id);
+        self.held_count += 1;
         self.stats.held_bytes += u64::from(len.bytes());
         self.touch(id);
         self.settle(id);
@@ -323,16 +324,23 @@ impl Engine {
     /// Marks a complete segment as just used.
     pub(crate) fn touch(&mut self, id: SegmentId) {
         let stamp = self.next_id();
-        if let Some(old) = self.stamps.insert(id, stamp) {
-            self.held.remove(&(old, id));
+        let Some(segment) = self.segments.get_mut(&id) else { return };
+        segment.stamp = stamp;
+        self.held.push_back((stamp, id));
+        if self.held.len() > 64 + 2 * self.held_count {
+            let segments = &self.segments;
+            self.held.retain(|(stamp, id)| segments.get(id).is_some_and(|segment| segment.stamp == *stamp));
         }
-        self.held.insert((stamp, id));
     }
 
     fn stay_within_budget(&mut self) {
         let mut spared = 0;
         while self.stats.held_bytes > self.config.memory_budget {
-            let Some(&(_, id)) = self.held.first() else { return };
+            let Some(&(stamp, id)) = self.held.front() else { return };
+            if self.segments.get(&id).is_none_or(|segment| segment.stamp != stamp) {
+                self.held.pop_front();
+                continue;
+            }
             let being_sent = self.neighbours.values().any(|n| n.sending.keys().any(|chunk| chunk.segment == id));
             // What the player has yet to play is worth more than what it has played, within reason.
             let over = self.stats.held_bytes / 2 > self.config.memory_budget;
@@ -354,11 +362,9 @@ impl Engine {
         self.abort_fetch(id);
         self.cancel_asks(id);
         self.active.remove(&id);
-        if let Some(stamp) = self.stamps.remove(&id) {
-            self.held.remove(&(stamp, id));
-        }
         let Some(segment) = self.segments.remove(&id) else { return };
         if segment.complete {
+            self.held_count -= 1;
             self.stats.held_bytes -= segment.len.map_or(0, |len| u64::from(len.bytes()));
         }
         for (index, (peer, _)) in segment.unchecked {

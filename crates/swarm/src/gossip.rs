@@ -1,6 +1,5 @@
 //! What neighbours tell each other: hellos, holdings, catalogue entries, hashes, pings.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use headwater_wire::frame::encode_control;
@@ -13,6 +12,7 @@ use headwater_wire::{
 
 use crate::engine::Engine;
 use crate::io::{BatchSource, DisconnectReason, Event, Output};
+use crate::map::SortedMap;
 use crate::neighbour::Neighbour;
 use crate::ranges::ChunkSet;
 use crate::time::Now;
@@ -39,27 +39,27 @@ const MAX_QUESTIONS: u32 = 100;
 /// What is new and not told yet, and when things were last said.
 #[derive(Debug)]
 pub(crate) struct Announcements {
-    chunks: BTreeMap<SegmentId, ChunkSet>,
+    chunks: SortedMap<SegmentId, ChunkSet>,
     whole: Vec<SegmentId>,
     dropped: Vec<SegmentId>,
     due: Option<Now>,
     next_want: Now,
     wants: u32,
     /// Questions answered, by neighbour, in the second that began at the time given.
-    answered: BTreeMap<PeerId, u32>,
+    answered: SortedMap<PeerId, u32>,
     answered_since: Now,
 }
 
 impl Announcements {
     pub(crate) fn new(now: Now) -> Self {
         Self {
-            chunks: BTreeMap::new(),
+            chunks: SortedMap::default(),
             whole: Vec::new(),
             dropped: Vec::new(),
             due: None,
             next_want: now + WANT_EVERY,
             wants: 0,
-            answered: BTreeMap::new(),
+            answered: SortedMap::default(),
             answered_since: now,
         }
     }
@@ -101,12 +101,17 @@ impl Engine {
             }
         }
         // Its incoming buffers went with the connection, the unchecked ones too.
-        for id in &self.active {
-            let Some(segment) = self.segments.get_mut(id) else { continue };
+        for id in self.active.iter() {
+            let Some(segment) = self.segments.get_mut(&id) else { continue };
             let len = segment.len;
-            let lost = segment.unchecked.extract_if(.., |_, (from, _)| *from == peer);
-            let lost = lost.filter_map(|(index, _)| len?.chunk_len(index)).map(u64::from).sum::<u64>();
-            self.stats.wasted_bytes += lost;
+            let wasted = &mut self.stats.wasted_bytes;
+            segment.unchecked.retain(|index, (from, _)| {
+                let lost = *from == peer;
+                if lost {
+                    *wasted += len.and_then(|len| len.chunk_len(*index)).map_or(0, u64::from);
+                }
+                !lost
+            });
             if segment.hash_parts.as_ref().is_some_and(|(from, _)| *from == peer) {
                 segment.hash_parts = None;
             }
@@ -174,13 +179,13 @@ impl Engine {
 
     /// Says all that this peer holds.
     fn tell_holdings(&mut self, peer: PeerId) {
-        let mut whole: BTreeMap<TrackId, Vec<SeqRange>> = BTreeMap::new();
+        let mut whole: SortedMap<TrackId, Vec<SeqRange>> = SortedMap::default();
         let mut messages = Vec::new();
-        for (id, segment) in &self.segments {
+        for (id, segment) in self.segments.iter() {
             if segment.shared {
-                push_seq(whole.entry(id.track).or_default(), id.seq);
+                push_seq(whole.or_default(id.track), id.seq);
             } else if !segment.complete && !segment.hashes.is_empty() && !segment.held.is_empty() {
-                messages.push(Message::HaveChunks { segment: *id, chunks: segment.held.ranges() });
+                messages.push(Message::HaveChunks { segment: id, chunks: segment.held.ranges() });
             }
         }
         for (track, ranges) in whole {
@@ -249,7 +254,7 @@ impl Engine {
             self.announcements.answered.clear();
             self.announcements.answered_since = self.now;
         }
-        let count = self.announcements.answered.entry(peer).or_default();
+        let count = self.announcements.answered.or_default(peer);
         *count += 1;
         *count <= MAX_QUESTIONS
     }
@@ -343,7 +348,7 @@ impl Engine {
     // News.
 
     pub(crate) fn announce_chunk(&mut self, chunk: ChunkId) {
-        self.announcements.chunks.entry(chunk.segment).or_default().insert(chunk.index);
+        self.announcements.chunks.or_default(chunk.segment).insert(chunk.index);
         self.announcements.due.get_or_insert(self.now + GATHER);
     }
 
@@ -413,11 +418,11 @@ impl Engine {
         let mut gone = Vec::new();
         let mut pings = Vec::new();
         let mut next = now + PING_EVERY;
-        for (peer, neighbour) in &mut self.neighbours {
+        for (peer, neighbour) in self.neighbours.iter_mut() {
             if now.since(neighbour.last_heard) >= SILENCE
                 || (!neighbour.is_ready() && now.since(neighbour.connected) >= HELLO_WITHIN)
             {
-                gone.push(*peer);
+                gone.push(peer);
                 continue;
             }
             let due = neighbour.ping.map_or(neighbour.pinged, |(_, at)| at) + PING_EVERY;
@@ -425,7 +430,7 @@ impl Engine {
                 let nonce = self.rng.next_u64() as u32;
                 neighbour.ping = Some((nonce, now));
                 neighbour.pinged = now;
-                pings.push((*peer, nonce));
+                pings.push((peer, nonce));
             } else {
                 next = next.min(due);
             }
@@ -489,12 +494,12 @@ impl Engine {
     }
 }
 
-fn by_track(mut ids: Vec<SegmentId>) -> BTreeMap<TrackId, Vec<SeqRange>> {
+fn by_track(mut ids: Vec<SegmentId>) -> SortedMap<TrackId, Vec<SeqRange>> {
     ids.sort_unstable();
     ids.dedup();
-    let mut tracks: BTreeMap<TrackId, Vec<SeqRange>> = BTreeMap::new();
+    let mut tracks: SortedMap<TrackId, Vec<SeqRange>> = SortedMap::default();
     for id in ids {
-        push_seq(tracks.entry(id.track).or_default(), id.seq);
+        push_seq(tracks.or_default(id.track), id.seq);
     }
     tracks
 }

@@ -21,6 +21,7 @@ mod download;
 mod engine;
 mod gossip;
 pub mod io;
+mod map;
 mod neighbour;
 mod ranges;
 mod rng;

@@ -1,11 +1,11 @@
 //! One neighbour: what it holds, what is under way in both directions, how fast it is.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use headwater_wire::limits::{CHUNK_LEN, MIN_MAX_FRAME};
 use headwater_wire::{ChunkId, ChunkRange, Hello, Role, SegmentId, SeqNo, SeqRange, TrackId};
 
+use crate::map::SortedMap;
 use crate::ranges::{ChunkSet, SeqSet};
 use crate::time::Now;
 
@@ -43,9 +43,9 @@ const FIRST_ROUND_TRIP: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(crate) struct Holding {
     pub(crate) whole: SeqSet,
-    pub(crate) partial: BTreeMap<SeqNo, ChunkSet>,
+    pub(crate) partial: SortedMap<SeqNo, ChunkSet>,
     /// Announced fetches from the origin, with the time of the announcement.
-    pub(crate) fetching: BTreeMap<SeqNo, Now>,
+    pub(crate) fetching: SortedMap<SeqNo, Now>,
 }
 
 /// A chunk asked of a neighbour.
@@ -62,18 +62,18 @@ pub(crate) struct Ask {
 pub(crate) struct Neighbour {
     pub(crate) connected: Now,
     pub(crate) hello: Option<Hello>,
-    pub(crate) holdings: BTreeMap<TrackId, Holding>,
+    pub(crate) holdings: SortedMap<TrackId, Holding>,
     /// What this peer asked of it.
-    pub(crate) asked: BTreeMap<ChunkId, Ask>,
+    pub(crate) asked: SortedMap<ChunkId, Ask>,
     asked_bytes: u64,
     /// Not to be asked of it before the time given.
-    avoided: BTreeMap<ChunkId, Now>,
+    avoided: SortedMap<ChunkId, Now>,
     /// What it asked of this peer and is waiting to be sent, with its deadline.
-    pub(crate) wants: BTreeMap<ChunkId, Now>,
+    pub(crate) wants: SortedMap<ChunkId, Now>,
     /// What the shell is sending it now.
-    pub(crate) sending: BTreeMap<ChunkId, u32>,
+    pub(crate) sending: SortedMap<ChunkId, u32>,
     /// When catalogue entries or hashes of a segment were last asked of it.
-    pub(crate) questions: BTreeMap<SegmentId, Now>,
+    pub(crate) questions: SortedMap<SegmentId, Now>,
     /// Asks that ran out in a row.
     pub(crate) strikes: u32,
     /// The ping that has not been answered.
@@ -91,13 +91,13 @@ impl Neighbour {
         Self {
             connected: now,
             hello: None,
-            holdings: BTreeMap::new(),
-            asked: BTreeMap::new(),
+            holdings: SortedMap::default(),
+            asked: SortedMap::default(),
             asked_bytes: 0,
-            avoided: BTreeMap::new(),
-            wants: BTreeMap::new(),
-            sending: BTreeMap::new(),
-            questions: BTreeMap::new(),
+            avoided: SortedMap::default(),
+            wants: SortedMap::default(),
+            sending: SortedMap::default(),
+            questions: SortedMap::default(),
             strikes: 0,
             ping: None,
             pinged: now,
@@ -131,7 +131,7 @@ impl Neighbour {
         if !self.holdings.contains_key(&track) && self.holdings.len() >= MAX_TRACKS {
             return None;
         }
-        Some(self.holdings.entry(track).or_default())
+        Some(self.holdings.or_default(track))
     }
 
     pub(crate) fn learn_whole(&mut self, track: TrackId, full: bool, ranges: &[SeqRange]) {
@@ -155,7 +155,7 @@ impl Neighbour {
         if holding.whole.contains(segment.seq) {
             return;
         }
-        let held = holding.partial.entry(segment.seq).or_default();
+        let held = holding.partial.or_default(segment.seq);
         for range in chunks {
             held.insert_range(*range);
         }
@@ -202,8 +202,8 @@ impl Neighbour {
     /// The last segment of `track` that it holds, in part or whole, or fetches.
     pub(crate) fn furthest(&self, track: TrackId) -> Option<SeqNo> {
         let holding = self.holdings.get(&track)?;
-        let partial = holding.partial.last_key_value().map(|(seq, _)| *seq);
-        let fetching = holding.fetching.last_key_value().map(|(seq, _)| *seq);
+        let partial = holding.partial.last().map(|(seq, _)| seq);
+        let fetching = holding.fetching.last().map(|(seq, _)| seq);
         [holding.whole.last(), partial, fetching].into_iter().flatten().max()
     }
 

@@ -1,16 +1,16 @@
 //! Sets that stay small: sequence numbers as ranges, chunks as bits.
 
-use std::collections::BTreeMap;
-
 use headwater_wire::{ChunkIndex, ChunkRange, SeqNo, SeqRange};
+
+use crate::map::SortedMap;
 
 /// A set of sequence numbers, kept as ranges that neither touch nor overlap.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct SeqSet(BTreeMap<u64, u64>);
+pub(crate) struct SeqSet(SortedMap<u64, u64>);
 
 impl SeqSet {
     pub(crate) fn contains(&self, seq: SeqNo) -> bool {
-        self.0.range(..=seq.0).next_back().is_some_and(|(_, end)| seq.0 < *end)
+        self.0.last_up_to(&seq.0).is_some_and(|(_, end)| seq.0 < *end)
     }
 
     pub(crate) fn insert(&mut self, range: SeqRange) {
@@ -19,7 +19,7 @@ impl SeqSet {
             return;
         }
         // Swallow every range that touches [start, end].
-        while let Some((&first, &last)) = self.0.range(..=end).next_back() {
+        while let Some((first, &last)) = self.0.last_up_to(&end) {
             if last < start {
                 break;
             }
@@ -35,7 +35,7 @@ impl SeqSet {
         if start >= end {
             return;
         }
-        while let Some((&first, &last)) = self.0.range(..end).next_back() {
+        while let Some((first, &last)) = self.0.last_up_to(&(end - 1)) {
             if last <= start {
                 break;
             }
@@ -58,12 +58,12 @@ impl SeqSet {
     }
 
     pub(crate) fn last(&self) -> Option<SeqNo> {
-        self.0.last_key_value().map(|(_, end)| SeqNo(end - 1))
+        self.0.last().map(|(_, end)| SeqNo(end - 1))
     }
 
     #[cfg(test)]
     fn iter(&self) -> impl Iterator<Item = SeqRange> {
-        self.0.iter().map(|(start, end)| SeqRange { first: SeqNo(*start), count: end - start })
+        self.0.iter().map(|(start, end)| SeqRange { first: SeqNo(start), count: end - start })
     }
 }
 

@@ -1,11 +1,11 @@
 //! One segment on its way into the store: which chunks are there, which are asked of whom, what HTTP is doing.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use headwater_wire::{ByteRange, ChunkHash, ChunkIndex, ChunkRange, PeerId, SegmentLen};
 
 use crate::io::{DemandId, FetchId};
+use crate::map::SortedMap;
 use crate::ranges::ChunkSet;
 use crate::time::Now;
 
@@ -43,13 +43,13 @@ pub(crate) struct Segment {
     /// Whether there was a catalogue entry when a neighbour was last asked about this segment.
     pub(crate) entry_seen: bool,
     /// Hashes of chunks that came over HTTP while `hashes` is not known.
-    pub(crate) http_hashes: BTreeMap<ChunkIndex, ChunkHash>,
+    pub(crate) http_hashes: SortedMap<ChunkIndex, ChunkHash>,
     /// Chunks in the store.
     pub(crate) held: ChunkSet,
     /// Chunks in incoming buffers that wait for `hashes`.
-    pub(crate) unchecked: BTreeMap<ChunkIndex, (PeerId, ChunkHash)>,
+    pub(crate) unchecked: SortedMap<ChunkIndex, (PeerId, ChunkHash)>,
     /// Chunks asked of peers, and of whom.
-    pub(crate) asked: BTreeMap<ChunkIndex, PeerId>,
+    pub(crate) asked: SortedMap<ChunkIndex, PeerId>,
     pub(crate) fetch: Option<Fetch>,
     /// When the origin failed last, and how often in a row.
     pub(crate) failures: Option<(Now, u32)>,
@@ -62,6 +62,8 @@ pub(crate) struct Segment {
     pub(crate) demands: Vec<DemandId>,
     /// When it was first demanded or wanted: elections count from here.
     pub(crate) since: Option<Now>,
+    /// When it was last used, once complete: see `Engine::touch`.
+    pub(crate) stamp: u64,
     /// Where asking begins, so that viewers of one source ask for different chunks first.
     pub(crate) first_chunk: u32,
     pub(crate) arrival: Arrival,

@@ -1,11 +1,11 @@
 //! Where segments lie on the player's timeline, and where the player is: what deadlines are made of.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use headwater_wire::{SegmentId, SeqNo, TrackId};
 
 use crate::io::{Playhead, PlaylistSegment, PlaylistUpdate};
+use crate::map::SortedMap;
 use crate::time::{MediaTime, Now};
 
 /// Most tracks whose playlists are remembered: far more renditions than any stream has.
@@ -23,13 +23,13 @@ struct Place {
 #[derive(Debug, Default)]
 struct Track {
     live: bool,
-    places: BTreeMap<SeqNo, Place>,
+    places: SortedMap<SeqNo, Place>,
 }
 
 /// All tracks' playlists and the playhead.
 #[derive(Debug, Default)]
 pub(crate) struct Timeline {
-    tracks: BTreeMap<TrackId, Track>,
+    tracks: SortedMap<TrackId, Track>,
     playhead: Option<(Now, Playhead)>,
 }
 
@@ -38,13 +38,13 @@ impl Timeline {
         if !self.tracks.contains_key(&update.track) && self.tracks.len() >= MAX_TRACKS {
             return;
         }
-        let track = self.tracks.entry(update.track).or_default();
+        let track = self.tracks.or_default(update.track);
         track.live = update.live;
         // Where the numbering restarted, what was listed before means nothing any more.
-        if track.places.last_key_value().is_some_and(|(last, _)| *last < update.first) {
+        if track.places.last().is_some_and(|(last, _)| last < update.first) {
             track.places.clear();
         }
-        while track.places.first_key_value().is_some_and(|(seq, _)| *seq < update.first) {
+        while track.places.first().is_some_and(|(seq, _)| seq < update.first) {
             track.places.pop_first();
         }
         for PlaylistSegment { seq, start, duration } in update.segments {
@@ -83,9 +83,9 @@ impl Timeline {
         self.tracks
             .get(&track)
             .into_iter()
-            .flat_map(move |entry| entry.places.range(from..))
+            .flat_map(move |entry| entry.places.from(from))
             .take_while(move |(_, place)| place.start < until)
-            .map(move |(seq, _)| SegmentId { track, seq: *seq })
+            .map(move |(seq, _)| SegmentId { track, seq })
     }
 
     /// Whether `segment` is listed and the player is not past its end.

@@ -94,7 +94,7 @@ impl Engine {
                 .filter(|(_, neighbour)| neighbour.sending.len() < MAX_SENDING)
                 .filter_map(|(peer, neighbour)| {
                     let (chunk, deadline) = neighbour.wants.iter().min_by_key(|(_, deadline)| **deadline)?;
-                    Some((neighbour.sending.len(), *deadline, *peer, *chunk))
+                    Some((neighbour.sending.len(), *deadline, peer, chunk))
                 })
                 .min();
             let Some((_, _, peer, chunk)) = next else { return };

@@ -1,0 +1,322 @@
+//! Sorted maps and sets for a program that is downloaded: one ring buffer each, searched by halves.
+//!
+//! What the engine keeps is either small or grows at its end and shrinks at its front (playlists, live segments), where
+//! a ring buffer is as quick as a tree. `BTreeMap` costs about ten kilobytes of WASM for every pair of types; this costs
+//! less than one.
+
+use std::collections::{VecDeque, vec_deque};
+
+use headwater_wire::{SegmentId, SeqNo, TrackId};
+
+/// A map in key order.
+#[derive(Debug, Clone)]
+pub(crate) struct SortedMap<K, V>(VecDeque<(K, V)>);
+
+impl<K, V> Default for SortedMap<K, V> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<K: Ord + Copy, V> SortedMap<K, V> {
+    /// Where `key` is, or where it would be.
+    fn place(&self, key: &K) -> Result<usize, usize> {
+        let (mut from, mut to) = (0, self.0.len());
+        // Most of what is looked for is the newest.
+        if let Some((last, _)) = self.0.back()
+            && last < key
+        {
+            return Err(to);
+        }
+        while from < to {
+            let middle = from + (to - from) / 2;
+            match self.0[middle].0.cmp(key) {
+                std::cmp::Ordering::Less => from = middle + 1,
+                std::cmp::Ordering::Equal => return Ok(middle),
+                std::cmp::Ordering::Greater => to = middle,
+            }
+        }
+        Err(from)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(crate) fn contains_key(&self, key: &K) -> bool {
+        self.place(key).is_ok()
+    }
+
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+        let at = self.place(key).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let at = self.place(key).ok()?;
+        Some(&mut self.0[at].1)
+    }
+
+    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
+        match self.place(&key) {
+            Ok(at) => Some(std::mem::replace(&mut self.0[at].1, value)),
+            Err(at) => {
+                self.0.insert(at, (key, value));
+                None
+            }
+        }
+    }
+
+    /// The value of `key`, made where there is none.
+    pub(crate) fn or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
+        let at = match self.place(&key) {
+            Ok(at) => at,
+            Err(at) => {
+                self.0.insert(at, (key, make()));
+                at
+            }
+        };
+        &mut self.0[at].1
+    }
+
+    pub(crate) fn or_default(&mut self, key: K) -> &mut V
+    where
+        V: Default,
+    {
+        self.or_insert_with(key, V::default)
+    }
+
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        let at = self.place(key).ok()?;
+        self.0.remove(at).map(|(_, value)| value)
+    }
+
+    pub(crate) fn pop_first(&mut self) -> Option<(K, V)> {
+        self.0.pop_front()
+    }
+
+    pub(crate) fn first(&self) -> Option<(K, &V)> {
+        self.0.front().map(|(key, value)| (*key, value))
+    }
+
+    pub(crate) fn last(&self) -> Option<(K, &V)> {
+        self.0.back().map(|(key, value)| (*key, value))
+    }
+
+    /// The last pair whose key is at most `key`.
+    pub(crate) fn last_up_to(&self, key: &K) -> Option<(K, &V)> {
+        let at = match self.place(key) {
+            Ok(at) => at,
+            Err(at) => at.checked_sub(1)?,
+        };
+        let (key, value) = &self.0[at];
+        Some((*key, value))
+    }
+
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
+        self.0.retain_mut(|(key, value)| keep(key, value));
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
+        self.0.iter().map(|(key, value)| (*key, value))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut V)> {
+        self.0.iter_mut().map(|(key, value)| (*key, value))
+    }
+
+    /// The pairs from `key` on.
+    pub(crate) fn from(&self, key: K) -> impl Iterator<Item = (K, &V)> {
+        let at = self.place(&key).unwrap_or_else(|at| at);
+        (at..self.0.len()).map(|at| (self.0[at].0, &self.0[at].1))
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = K> {
+        self.0.iter().map(|(key, _)| *key)
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+        self.0.iter().map(|(_, value)| value)
+    }
+}
+
+type Pair<'a, K, V, R> = fn(&'a (K, V)) -> R;
+
+impl<'a, K: Ord + Copy, V> IntoIterator for &'a SortedMap<K, V> {
+    type Item = (K, &'a V);
+    type IntoIter = std::iter::Map<vec_deque::Iter<'a, (K, V)>, Pair<'a, K, V, (K, &'a V)>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter().map(|(key, value)| (*key, value))
+    }
+}
+
+impl<K: Ord + Copy, V> IntoIterator for SortedMap<K, V> {
+    type Item = (K, V);
+    type IntoIter = vec_deque::IntoIter<(K, V)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<K: Ord + Copy, V> FromIterator<(K, V)> for SortedMap<K, V> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        let mut map = Self::default();
+        for (key, value) in pairs {
+            map.insert(key, value);
+        }
+        map
+    }
+}
+
+/// A set in order.
+#[derive(Debug, Clone)]
+pub(crate) struct SortedSet<K>(SortedMap<K, ()>);
+
+impl<K> Default for SortedSet<K> {
+    fn default() -> Self {
+        Self(SortedMap::default())
+    }
+}
+
+impl<K: Ord + Copy> SortedSet<K> {
+    /// Adds a member; `false` where it was one.
+    pub(crate) fn insert(&mut self, key: K) -> bool {
+        self.0.insert(key, ()).is_none()
+    }
+
+    pub(crate) fn remove(&mut self, key: &K) -> bool {
+        self.0.remove(key).is_some()
+    }
+
+    pub(crate) fn contains(&self, key: &K) -> bool {
+        self.0.contains_key(key)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = K> {
+        self.0.keys()
+    }
+}
+
+impl<K: Ord + Copy> FromIterator<K> for SortedSet<K> {
+    fn from_iter<I: IntoIterator<Item = K>>(keys: I) -> Self {
+        Self(keys.into_iter().map(|key| (key, ())).collect())
+    }
+}
+
+/// A map of segments: one sorted map a track, since segments come and go at the ends of tracks.
+#[derive(Debug)]
+pub(crate) struct SegmentMap<V> {
+    tracks: SortedMap<TrackId, SortedMap<SeqNo, V>>,
+    len: usize,
+}
+
+impl<V> Default for SegmentMap<V> {
+    fn default() -> Self {
+        Self { tracks: SortedMap::default(), len: 0 }
+    }
+}
+
+impl<V> SegmentMap<V> {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn contains_key(&self, id: &SegmentId) -> bool {
+        self.get(id).is_some()
+    }
+
+    pub(crate) fn get(&self, id: &SegmentId) -> Option<&V> {
+        self.tracks.get(&id.track)?.get(&id.seq)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: &SegmentId) -> Option<&mut V> {
+        self.tracks.get_mut(&id.track)?.get_mut(&id.seq)
+    }
+
+    pub(crate) fn insert(&mut self, id: SegmentId, value: V) {
+        let new = self.tracks.or_default(id.track).insert(id.seq, value).is_none();
+        self.len += usize::from(new);
+    }
+
+    /// The value of `id`, made where there is none.
+    pub(crate) fn or_insert_with(&mut self, id: SegmentId, make: impl FnOnce() -> V) -> &mut V {
+        let len = &mut self.len;
+        self.tracks.or_default(id.track).or_insert_with(id.seq, || {
+            *len += 1;
+            make()
+        })
+    }
+
+    pub(crate) fn remove(&mut self, id: &SegmentId) -> Option<V> {
+        let track = self.tracks.get_mut(&id.track)?;
+        let value = track.remove(&id.seq)?;
+        if track.is_empty() {
+            self.tracks.remove(&id.track);
+        }
+        self.len -= 1;
+        Some(value)
+    }
+
+    /// The first segment of the track that has the most of them.
+    pub(crate) fn first_of_longest(&self) -> Option<SegmentId> {
+        let (track, seqs) = self.tracks.iter().max_by_key(|(_, seqs)| seqs.len())?;
+        Some(SegmentId { track, seq: seqs.first()?.0 })
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SegmentId, &V)> {
+        self.tracks
+            .iter()
+            .flat_map(|(track, seqs)| seqs.iter().map(move |(seq, value)| (SegmentId { track, seq }, value)))
+    }
+
+    /// The segments of one track from `id` on.
+    pub(crate) fn from(&self, id: SegmentId) -> impl Iterator<Item = (SegmentId, &V)> {
+        let track = id.track;
+        let seqs = self.tracks.get(&track).into_iter().flat_map(move |seqs| seqs.from(id.seq));
+        seqs.map(move |(seq, value)| (SegmentId { track, seq }, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_sorted_map_is_a_map(ops in prop::collection::vec((0..5_u8, 0..20_u32), 0..100)) {
+            let mut map = SortedMap::default();
+            let mut model = BTreeMap::new();
+            for (value, (op, key)) in ops.into_iter().enumerate() {
+                match op {
+                    0 | 1 => prop_assert_eq!(map.insert(key, value), model.insert(key, value)),
+                    2 => prop_assert_eq!(map.remove(&key), model.remove(&key)),
+                    3 => prop_assert_eq!(map.pop_first(), model.pop_first()),
+                    _ => prop_assert_eq!(*map.or_insert_with(key, || value), *model.entry(key).or_insert(value)),
+                }
+                prop_assert_eq!(map.get(&key), model.get(&key));
+                prop_assert_eq!(map.last_up_to(&key).map(|p| p.0), model.range(..=key).next_back().map(|p| *p.0));
+                let after: Vec<u32> = map.from(key).map(|(key, _)| key).collect();
+                prop_assert_eq!(after, model.range(key..).map(|(key, _)| *key).collect::<Vec<_>>());
+                prop_assert_eq!(map.iter().map(|p| p.0).collect::<Vec<_>>(), model.keys().copied().collect::<Vec<_>>());
+            }
+        }
+    }
+}
