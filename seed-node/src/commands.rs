@@ -86,7 +86,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
     let tracks = source.tracks.len();
     let (live, integrity) = (source.is_live(), if key.is_some() { "signed" } else { "open" });
     tracing::info!(url = %args.src, tracks, live, integrity, "stream found");
-    let seed = Seed::start(
+    let (seed, mut events) = Seed::start(
         http,
         SeedConfig {
             source,
@@ -98,7 +98,6 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
             upload_cap: args.upload_cap,
         },
     );
-    let mut events = seed.handle().events();
     let mut stop = std::pin::pin!(stopped());
     let mut serving = false;
     let result = loop {

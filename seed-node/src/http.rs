@@ -36,7 +36,7 @@ pub enum HttpError {
     #[error("{url} cannot be reached ({cause}): is the origin running, and is the address right?")]
     Unreachable {
         /// What was asked for.
-        url: Url,
+        url: String,
         /// What went wrong.
         cause: String,
     },
@@ -44,7 +44,7 @@ pub enum HttpError {
     #[error("{url} answers {status}: {}", advice(*.status))]
     Status {
         /// What was asked for.
-        url: Url,
+        url: String,
         /// How it was answered.
         status: StatusCode,
     },
@@ -52,7 +52,7 @@ pub enum HttpError {
     #[error("{url} broke off in mid-answer ({cause})")]
     Interrupted {
         /// What was asked for.
-        url: Url,
+        url: String,
         /// What went wrong.
         cause: String,
     },
@@ -60,7 +60,7 @@ pub enum HttpError {
     #[error("{url} is longer than {limit} bytes")]
     TooLong {
         /// What was asked for.
-        url: Url,
+        url: String,
         /// The most it may have.
         limit: usize,
     },
@@ -68,7 +68,7 @@ pub enum HttpError {
     #[error("{url} does not answer byte ranges, which its playlist needs")]
     NoRanges {
         /// What was asked for.
-        url: Url,
+        url: String,
     },
     /// The client itself cannot be made.
     #[error("cannot set up HTTP: {0}")]
@@ -182,17 +182,17 @@ impl Http {
         let response = request
             .send()
             .await
-            .map_err(|error| HttpError::Unreachable { url: url.clone(), cause: root_cause(&error) })?;
+            .map_err(|error| HttpError::Unreachable { url: url.to_string(), cause: root_cause(&error) })?;
         let status = response.status();
-        if status.is_success() { Ok(response) } else { Err(HttpError::Status { url: url.clone(), status }) }
+        if status.is_success() { Ok(response) } else { Err(HttpError::Status { url: url.to_string(), status }) }
     }
 
     async fn get_once(&self, url: &Url, range: Option<Range>, limit: usize) -> Result<Fetched, HttpError> {
         let mut response = self.request(url, range).await?;
         if range.is_some() && response.status() != StatusCode::PARTIAL_CONTENT {
-            return Err(HttpError::NoRanges { url: url.clone() });
+            return Err(HttpError::NoRanges { url: url.to_string() });
         }
-        let too_long = || HttpError::TooLong { url: url.clone(), limit };
+        let too_long = || HttpError::TooLong { url: url.to_string(), limit };
         let announced = response.content_length().unwrap_or(0);
         if announced > limit as u64 {
             return Err(too_long());
@@ -205,7 +205,7 @@ impl Http {
             bytes.extend_from_slice(&piece);
         }
         if range.is_some_and(|range| range.len != bytes.len() as u64) {
-            return Err(HttpError::NoRanges { url: url.clone() });
+            return Err(HttpError::NoRanges { url: url.to_string() });
         }
         Ok(Fetched { url: response.url().clone(), bytes: bytes.freeze() })
     }
@@ -216,7 +216,7 @@ impl Http {
 /// # Errors
 /// [`HttpError::Interrupted`].
 pub async fn next_piece(response: &mut Response, url: &Url) -> Result<Option<Bytes>, HttpError> {
-    response.chunk().await.map_err(|error| HttpError::Interrupted { url: url.clone(), cause: root_cause(&error) })
+    response.chunk().await.map_err(|error| HttpError::Interrupted { url: url.to_string(), cause: root_cause(&error) })
 }
 
 /// The length of the whole resource that a partial answer is a part of.

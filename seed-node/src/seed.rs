@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use headwater_swarm::{Config, Integrity};
 use headwater_wire::{Role, Scope, SwarmName};
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use url::Url;
 
 use crate::http::Http;
 use crate::key::Key;
-use crate::node::{Node, NodeConfig, NodeHandle, OwnSegment, Tamper};
+use crate::node::{Node, NodeConfig, NodeEvent, NodeHandle, OwnSegment, Tamper};
 use crate::origin::Source;
 use crate::origin::mirror::{Mirror, MirrorEvent};
 use crate::sign::{Hashed, Signer};
@@ -48,15 +49,19 @@ pub struct Seed {
 }
 
 impl Seed {
-    /// Starts a seed.
+    /// Starts a seed; gives its node's events from the very first.
     #[must_use]
-    pub fn start(http: Http, config: SeedConfig) -> Self {
+    pub fn start(http: Http, config: SeedConfig) -> (Self, Receiver<NodeEvent>) {
         Self::start_tampering(http, config, None)
     }
 
     /// Starts a seed that changes chunks on their way out: for tests of those who must notice.
     #[must_use]
-    pub fn start_tampering(http: Http, config: SeedConfig, tamper: Option<Box<dyn Tamper>>) -> Self {
+    pub fn start_tampering(
+        http: Http,
+        config: SeedConfig,
+        tamper: Option<Box<dyn Tamper>>,
+    ) -> (Self, Receiver<NodeEvent>) {
         let scope = Scope::of_swarm(&config.swarm);
         let integrity = if config.key.is_some() { Integrity::Signed(scope) } else { Integrity::Open };
         let engine = Config { memory_budget: config.memory, upload_cap: config.upload_cap, ..Config::seed(integrity) };
@@ -67,7 +72,7 @@ impl Seed {
             token: config.token,
             want: engine.neighbours,
         };
-        let node = Node::start(NodeConfig {
+        let (node, events) = Node::start(NodeConfig {
             engine,
             keys: config.key.iter().map(Key::verifying_key).collect(),
             membership,
@@ -75,11 +80,12 @@ impl Seed {
             origin: None,
             tamper,
         });
-        let (events_tx, events) = mpsc::channel(MIRROR_QUEUE);
-        let mirror = Mirror { http, budget: config.memory, events: events_tx };
+        let (pulled_tx, pulled) = mpsc::channel(MIRROR_QUEUE);
+        let mirror = Mirror { http, budget: config.memory, events: pulled_tx };
         let signer = config.key.map(|key| Signer::new(key, scope));
-        let publisher = publish(node.handle().clone(), signer, events);
-        Self { node, mirror: tokio::spawn(mirror.run(config.source)), publisher: tokio::spawn(publisher) }
+        let publisher = publish(node.handle().clone(), signer, pulled);
+        let mirror = tokio::spawn(mirror.run(config.source));
+        (Self { node, mirror, publisher: tokio::spawn(publisher) }, events)
     }
 
     /// A handle to its node.

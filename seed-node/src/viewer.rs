@@ -1,16 +1,18 @@
 //! A native viewer: joins a swarm and gives verified segments to a Rust program. The tests watch with it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
-use headwater_swarm::{Config, Integrity, MediaKind, Stats};
+use headwater_swarm::{Config, Integrity, MediaKind, MediaTime, Playhead, Stats};
 use headwater_wire::{Role, Scope, SegmentId, SeqNo, SwarmName, TrackId};
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use url::Url;
 
 use crate::http::Http;
-use crate::node::{Delivered, DemandError, Node, NodeConfig, NodeHandle, OriginAccess};
+use crate::node::{Delivered, DemandError, Node, NodeConfig, NodeEvent, NodeHandle, OriginAccess};
 use crate::origin::mirror::{MirrorEvent, Progress, watch};
 use crate::origin::{Source, SourceError, Track};
 use crate::signalling::Membership;
@@ -29,6 +31,9 @@ pub struct ViewerConfig {
     pub token: Option<String>,
     /// The publisher's public key; `None` where integrity is open.
     pub key: Option<VerifyingKey>,
+    /// How long, at least, peers that hold a segment may take before the origin is asked for it. Where there is a player,
+    /// tell the node of its playhead instead.
+    pub patience: Duration,
 }
 
 /// A running viewer.
@@ -41,11 +46,11 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    /// Loads the stream's playlists and joins its swarm. Viewers connect while this returns.
+    /// Loads the stream's playlists and starts to join its swarm; gives its node's events from the very first.
     ///
     /// # Errors
     /// Where the playlists cannot be used.
-    pub async fn join(http: Http, config: ViewerConfig) -> Result<Self, SourceError> {
+    pub async fn join(http: Http, config: ViewerConfig) -> Result<(Self, Receiver<NodeEvent>), SourceError> {
         let source = Source::open(&http, &config.source).await?;
         let scope = Scope::of_swarm(&config.swarm);
         let integrity = if config.key.is_some() { Integrity::Signed(scope) } else { Integrity::Open };
@@ -58,7 +63,7 @@ impl Viewer {
             want: engine.neighbours,
         };
         let origin = OriginAccess { http: http.clone(), catalogue: source.catalogue_url() };
-        let node = Node::start(NodeConfig {
+        let (node, events) = Node::start(NodeConfig {
             engine,
             keys: config.key.into_iter().collect(),
             membership,
@@ -66,6 +71,9 @@ impl Viewer {
             origin: Some(origin),
             tamper: None,
         });
+        // Without a player nothing is due: the stream's beginning lies ahead by as much as the caller has time.
+        let before = MediaTime::from_secs(-config.patience.as_secs_f64());
+        node.handle().move_playhead(Playhead { position: before, buffered_to: before, rate_permille: 0 }).await;
         let mut followers = JoinSet::new();
         for track in source.tracks.clone() {
             let mut progress = Progress::new(track.id);
@@ -74,7 +82,7 @@ impl Viewer {
                 followers.spawn(follow(http.clone(), node.handle().clone(), track, progress));
             }
         }
-        Ok(Self { node, source, _followers: followers })
+        Ok((Self { node, source, _followers: followers }, events))
     }
 
     /// The stream's tracks, as they were on joining.

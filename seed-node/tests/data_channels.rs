@@ -1,5 +1,7 @@
 //! Two native peers over real data channels on this machine, with signalling passed by hand.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;

@@ -72,7 +72,7 @@ impl Fetch {
         let mut response = self.http.request(url, request_range).await?;
         let partial = response.status() == StatusCode::PARTIAL_CONTENT;
         if self.location.range.is_some() && !partial {
-            return Err(HttpError::NoRanges { url: url.clone() }.into());
+            return Err(HttpError::NoRanges { url: url.to_string() }.into());
         }
         let ranged = self.range.is_some() && partial;
         let announced = match self.location.range {

@@ -145,14 +145,14 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node.
+    /// Starts a node; gives its events from the very first.
     #[must_use]
-    pub fn start(config: NodeConfig) -> Self {
+    pub fn start(config: NodeConfig) -> (Self, broadcast::Receiver<NodeEvent>) {
         let (commands, commands_rx) = mpsc::channel(COMMAND_QUEUE);
-        let (events, _) = broadcast::channel(EVENT_QUEUE);
+        let (events, first_events) = broadcast::channel(EVENT_QUEUE);
         let handle = NodeHandle { commands, events: events.clone() };
         let task = tokio::spawn(task::NodeTask::new(config, events).run(commands_rx));
-        Self { handle, task }
+        (Self { handle, task }, first_events)
     }
 
     /// A handle to talk to it.

@@ -218,6 +218,7 @@ impl NodeTask {
     fn on_frame(&mut self, peer: PeerId, frame: &[u8]) {
         let is_data = frame.first().copied().is_some_and(Frame::is_data);
         if !is_data {
+            tracing::trace!(%peer, frame = ?Frame::parse(frame), "control frame");
             return self.input(Input::Control { peer, frame });
         }
         let header = frame.first_chunk::<DATA_HEADER_LEN>().map(|header| DataHeader::parse(header, frame.len()));

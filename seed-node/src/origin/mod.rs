@@ -30,13 +30,13 @@ pub enum SourceError {
     #[error("{url} {error}")]
     Playlist {
         /// The address.
-        url: Url,
+        url: String,
         /// What is wrong.
         error: PlaylistError,
     },
     /// Multivariant playlists do not name each other.
     #[error("{0} is a multivariant playlist that another one names; give it as the source itself")]
-    Nested(Url),
+    Nested(String),
 }
 
 /// One rendition.
@@ -130,8 +130,8 @@ fn track(source: &Url, url: Url, kind: MediaKind, media: Media) -> Track {
 
 async fn load(http: &Http, url: &Url, attempts: u32) -> Result<(Url, Playlist), SourceError> {
     let file = http.get(url, None, MAX_PLAYLIST_LEN, attempts).await?;
-    let playlist =
-        playlist::parse(&file.url, &file.bytes).map_err(|error| SourceError::Playlist { url: url.clone(), error })?;
+    let playlist = playlist::parse(&file.url, &file.bytes)
+        .map_err(|error| SourceError::Playlist { url: url.to_string(), error })?;
     Ok((file.url, playlist))
 }
 
@@ -142,6 +142,6 @@ async fn load(http: &Http, url: &Url, attempts: u32) -> Result<(Url, Playlist), 
 pub async fn load_media(http: &Http, url: &Url, attempts: u32) -> Result<Media, SourceError> {
     match load(http, url, attempts).await?.1 {
         Playlist::Media(media) => Ok(media),
-        Playlist::Multivariant(_) => Err(SourceError::Nested(url.clone())),
+        Playlist::Multivariant(_) => Err(SourceError::Nested(url.to_string())),
     }
 }

@@ -27,12 +27,12 @@ pub enum RemoteSignError {
     Write(#[from] WriteError),
     /// A live stream is signed as it goes.
     #[error("{0} is live: add --watch, which keeps signing what is new until it is stopped")]
-    Live(Url),
+    Live(String),
     /// Some segments could not be had, so that the catalogue has holes.
     #[error("{missing} segments of {url} could not be had; the catalogue is written without them")]
     Incomplete {
         /// The stream.
-        url: Url,
+        url: String,
         /// How many.
         missing: usize,
     },
@@ -61,7 +61,7 @@ pub async fn sign_url(
     let source = Source::open(http, url).await?;
     let live = source.is_live();
     if live && !watch {
-        return Err(RemoteSignError::Live(url.clone()));
+        return Err(RemoteSignError::Live(url.to_string()));
     }
     let belongs = source.catalogue_url();
     let name = url.path_segments().and_then(Iterator::last).filter(|name| !name.is_empty()).unwrap_or("index");
@@ -91,7 +91,7 @@ pub async fn sign_url(
     let _ = mirror.await;
     file.write(signer)?;
     if expected > 0 && !live {
-        return Err(RemoteSignError::Incomplete { url: url.clone(), missing: expected });
+        return Err(RemoteSignError::Incomplete { url: url.to_string(), missing: expected });
     }
     Ok(Signed { file, belongs })
 }

@@ -44,6 +44,11 @@ const SEND_WINDOW: usize = 128 * 1024;
 /// How long a connection may take to open: signalling, candidates through slow NATs, DTLS.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long the side that answered lets the other speak first. Its own association is up half a round trip earlier, and
+/// `webrtc` 0.21 loses a first message that arrives in one datagram with the end of the SCTP handshake (its negotiated
+/// channel has no stream yet). Whoever offered speaks as soon as it can, so that this is rarely waited out.
+const FIRST_WORD_WAIT: Duration = Duration::from_millis(250);
+
 /// How long the last frames may take to arrive before a connection is closed under them.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -149,6 +154,7 @@ async fn run(
 
     let mut writer = Writer { queues: Some((control, chunks)), task: None };
     let deadline = Instant::now() + OPEN_TIMEOUT;
+    let mut opens_by = None;
     let result = loop {
         tokio::select! {
             signal = signals.recv() => match signal {
@@ -164,11 +170,12 @@ async fn run(
             },
             Some(candidate) = candidates.recv() => reporter.report(LinkEvent::Signal(candidate)).await?,
             event = channel.poll() => match event {
-                Some(DataChannelEvent::OnOpen) => {
-                    reporter.report(LinkEvent::Open).await?;
-                    writer.start(&channel, reporter);
+                Some(DataChannelEvent::OnOpen) if request.offer => open(&mut writer, &channel, reporter).await?,
+                Some(DataChannelEvent::OnOpen) => opens_by = Some(Instant::now() + FIRST_WORD_WAIT),
+                Some(DataChannelEvent::OnMessage(message)) => {
+                    open(&mut writer, &channel, reporter).await?;
+                    reporter.report(LinkEvent::Frame(message.data)).await?;
                 }
-                Some(DataChannelEvent::OnMessage(message)) => reporter.report(LinkEvent::Frame(message.data)).await?,
                 Some(DataChannelEvent::OnClosing | DataChannelEvent::OnClose) | None => break Ok(()),
                 Some(_) => {}
             },
@@ -178,12 +185,25 @@ async fn run(
                     break Ok(());
                 }
             }
+            () = sleep_until(opens_by.unwrap_or(deadline)), if opens_by.is_some() && !writer.is_started() => {
+                open(&mut writer, &channel, reporter).await?;
+            }
             () = sleep_until(deadline), if !writer.is_started() => break Err(Error::ErrTimeout),
         }
     };
     writer.abort();
     connection.close().await?;
     result
+}
+
+/// Says that the channel is open, once.
+async fn open(writer: &mut Writer, channel: &Arc<dyn DataChannel>, reporter: &Reporter) -> Result<(), Error> {
+    if writer.is_started() {
+        return Ok(());
+    }
+    reporter.report(LinkEvent::Open).await?;
+    writer.start(channel, reporter);
+    Ok(())
 }
 
 async fn build(ice_servers: &[IceServer], callbacks: Callbacks) -> Result<Box<dyn PeerConnection>, Error> {

@@ -105,6 +105,12 @@ interface Pending {
   cancel: (() => void) | undefined;
 }
 
+/** Whether `start` is so many seconds ahead of a playhead that has something to play: not at start-up, nor after a seek. */
+function isAhead(media: HTMLMediaElement, start: number, seconds: number): boolean {
+  const position = media.currentTime;
+  return bufferedTo(media.buffered, position) > position && start - position >= seconds;
+}
+
 /** Before: playback has not begun. Over: there is no client, and none will come. */
 type Phase = "before" | "starting" | "running" | "over";
 
@@ -195,7 +201,7 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   want(wanted: Wanted): (() => void) | undefined {
     const media = this.#watch?.media;
     if (this.#phase === "over" || !media || !this.#tracks.has(wanted.playlist)) return undefined;
-    if (this.#phase !== "running" && wanted.start - media.currentTime < AHEAD_ALONE_S) return undefined;
+    if (this.#phase !== "running" && !isAhead(media, wanted.start, AHEAD_ALONE_S)) return undefined;
     const pending: Pending = { wanted, since: performance.now(), track: undefined, cancel: undefined };
     this.#pending.add(pending);
     this.#demand(pending);
@@ -342,8 +348,8 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   #look(pending: Pending, media: HTMLMediaElement, end: number): void {
     const { wanted, track } = pending;
     if (track === undefined || !this.#client) {
-      if (wanted.start - media.currentTime < NEAR_S) this.#alone(pending);
-      else wanted.waiting();
+      if (isAhead(media, wanted.start, NEAR_S)) wanted.waiting();
+      else this.#alone(pending);
       return;
     }
     const { bytes, fetching } = this.#client.progress(track, wanted.sn);
