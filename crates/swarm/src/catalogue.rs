@@ -173,7 +173,8 @@ impl Catalogue {
 
     fn bound(&mut self) {
         while self.entries.len() > MAX_ENTRIES {
-            let Some(oldest) = self.entries.first_of_longest() else { return };
+            // The smallest number of the track that happens to be first pays; what matters is that one does.
+            let Some((oldest, _)) = self.entries.iter().next() else { return };
             let Some(known) = self.entries.remove(&oldest) else { return };
             self.release(known.batch);
         }

@@ -8,9 +8,7 @@
 use std::time::Duration;
 
 use headwater_wire::limits::CHUNK_LEN;
-use headwater_wire::{
-    ChunkHash, ChunkId, ChunkIndex, ChunkRange, Message, PeerId, RootHash, SegmentId, SegmentLen, SeqNo,
-};
+use headwater_wire::{ChunkHash, ChunkId, ChunkIndex, ChunkRange, Message, PeerId, RootHash, SegmentId, SegmentLen};
 
 use crate::engine::Engine;
 use crate::io::{DisconnectReason, FetchId, Output};
@@ -113,10 +111,9 @@ impl Engine {
         let ahead = self.want_ahead();
         self.drop_unwanted(&ahead);
         let now = self.now;
-        let mut wanted: Vec<(Duration, SegmentId)> =
-            self.active.iter().map(|id| (self.timeline.slack(now, id).unwrap_or(Duration::ZERO), id)).collect();
-        wanted.sort_unstable();
-        for (slack, id) in wanted {
+        let slack = |id: SegmentId| self.timeline.slack(now, id).unwrap_or(Duration::ZERO);
+        let wanted: SortedSet<(Duration, SegmentId)> = self.active.iter().map(|id| (slack(id), id)).collect();
+        for (slack, id) in wanted.iter() {
             let Some(segment) = self.segments.get(&id) else { continue };
             let demanded = !segment.demands.is_empty();
             if segment.fetch.is_some() {
@@ -135,8 +132,8 @@ impl Engine {
         let Some(position) = self.timeline.position(self.now) else { return SortedSet::default() };
         let until = position.after(self.config.prefetch);
         let next = |last: &SegmentId| {
-            let from = SeqNo(last.seq.0.saturating_add(1));
-            self.timeline.upcoming(last.track, from, until).take(AHEAD)
+            let from = SegmentId { track: last.track, seq: last.seq.saturating_add(1) };
+            self.timeline.upcoming(from, until).take(AHEAD)
         };
         let ahead: SortedSet<SegmentId> = self.latest.values().flat_map(next).collect();
         for id in ahead.iter() {
@@ -440,7 +437,7 @@ impl Engine {
         if missing.is_empty() {
             return;
         }
-        let mut asks: SortedMap<PeerId, Vec<ChunkIndex>> = SortedMap::default();
+        let mut asks: SortedMap<PeerId, SortedSet<ChunkIndex>> = SortedMap::default();
         for index in missing {
             let chunk = ChunkId { segment: id, index };
             let Some(chunk_len) = len.chunk_len(index) else { continue };
@@ -452,13 +449,12 @@ impl Engine {
                 segment.asked.insert(index, peer);
                 segment.arrival.requested.get_or_insert(now);
             }
-            asks.or_default(peer).push(index);
+            asks.or_default(peer).insert(index);
             self.wake_at(expires);
         }
         let time_left_ms = u32::try_from(slack.as_millis()).unwrap_or(u32::MAX);
-        for (peer, mut indices) in asks {
-            indices.sort_unstable();
-            for chunks in ranges_of(&indices) {
+        for (peer, indices) in asks {
+            for chunks in ranges_of(indices.iter()) {
                 self.send(peer, &Message::Request { segment: id, chunks, time_left_ms });
             }
         }
@@ -668,12 +664,12 @@ fn election_rank(nonce: u64, id: SegmentId) -> u64 {
 }
 
 /// Ascending indices as ranges.
-fn ranges_of(indices: &[ChunkIndex]) -> Vec<ChunkRange> {
+fn ranges_of(indices: impl Iterator<Item = ChunkIndex>) -> Vec<ChunkRange> {
     let mut ranges: Vec<ChunkRange> = Vec::new();
     for index in indices {
         match ranges.last_mut() {
             Some(last) if last.end() == index.0 => last.count += 1,
-            _ => ranges.push(ChunkRange::one(*index)),
+            _ => ranges.push(ChunkRange::one(index)),
         }
     }
     ranges

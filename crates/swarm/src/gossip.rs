@@ -12,7 +12,7 @@ use headwater_wire::{
 
 use crate::engine::Engine;
 use crate::io::{BatchSource, DisconnectReason, Event, Output};
-use crate::map::SortedMap;
+use crate::map::{SortedMap, SortedSet};
 use crate::neighbour::Neighbour;
 use crate::ranges::ChunkSet;
 use crate::time::Now;
@@ -40,8 +40,8 @@ const MAX_QUESTIONS: u32 = 100;
 #[derive(Debug)]
 pub(crate) struct Announcements {
     chunks: SortedMap<SegmentId, ChunkSet>,
-    whole: Vec<SegmentId>,
-    dropped: Vec<SegmentId>,
+    whole: SortedSet<SegmentId>,
+    dropped: SortedSet<SegmentId>,
     due: Option<Now>,
     next_want: Now,
     wants: u32,
@@ -54,8 +54,8 @@ impl Announcements {
     pub(crate) fn new(now: Now) -> Self {
         Self {
             chunks: SortedMap::default(),
-            whole: Vec::new(),
-            dropped: Vec::new(),
+            whole: SortedSet::default(),
+            dropped: SortedSet::default(),
             due: None,
             next_want: now + WANT_EVERY,
             wants: 0,
@@ -354,14 +354,14 @@ impl Engine {
 
     pub(crate) fn announce_whole(&mut self, id: SegmentId) {
         self.announcements.chunks.remove(&id);
-        self.announcements.whole.push(id);
+        self.announcements.whole.insert(id);
         self.announcements.due.get_or_insert(self.now + GATHER);
     }
 
     pub(crate) fn announce_dropped(&mut self, id: SegmentId) {
         self.announcements.chunks.remove(&id);
-        self.announcements.whole.retain(|other| *other != id);
-        self.announcements.dropped.push(id);
+        self.announcements.whole.remove(&id);
+        self.announcements.dropped.insert(id);
         self.announcements.due.get_or_insert(self.now + GATHER);
     }
 
@@ -372,14 +372,15 @@ impl Engine {
         }
         self.announcements.due = None;
         let chunks = std::mem::take(&mut self.announcements.chunks);
-        let mut whole = std::mem::take(&mut self.announcements.whole);
-        let mut dropped = std::mem::take(&mut self.announcements.dropped);
+        let whole = std::mem::take(&mut self.announcements.whole);
+        let dropped = std::mem::take(&mut self.announcements.dropped);
         if !self.config.uploads {
             return;
         }
         // A segment that was dropped and came back meanwhile is held, not dropped.
-        dropped.retain(|id| !self.segments.get(id).is_some_and(|segment| segment.shared));
-        whole.retain(|id| self.segments.get(id).is_some_and(|segment| segment.shared));
+        let is_shared = |id: &SegmentId| self.segments.get(id).is_some_and(|segment| segment.shared);
+        let dropped: SortedSet<SegmentId> = dropped.iter().filter(|id| !is_shared(id)).collect();
+        let whole: SortedSet<SegmentId> = whole.iter().filter(is_shared).collect();
         let mut news: Vec<Message> = Vec::new();
         for (track, ranges) in by_track(dropped) {
             let parts = ranges.chunks(MAX_RANGES);
@@ -494,11 +495,9 @@ impl Engine {
     }
 }
 
-fn by_track(mut ids: Vec<SegmentId>) -> SortedMap<TrackId, Vec<SeqRange>> {
-    ids.sort_unstable();
-    ids.dedup();
+fn by_track(ids: SortedSet<SegmentId>) -> SortedMap<TrackId, Vec<SeqRange>> {
     let mut tracks: SortedMap<TrackId, Vec<SeqRange>> = SortedMap::default();
-    for id in ids {
+    for id in ids.iter() {
         push_seq(tracks.or_default(id.track), id.seq);
     }
     tracks

@@ -1,20 +1,19 @@
-//! Sorted maps and sets for a program that is downloaded: one ring buffer each, searched by halves.
+//! Sorted maps and sets for a program that is downloaded: one vector each, searched by halves.
 //!
-//! What the engine keeps is either small or grows at its end and shrinks at its front (playlists, live segments), where
-//! a ring buffer is as quick as a tree. `BTreeMap` costs about ten kilobytes of WASM for every pair of types; this costs
-//! less than one.
+//! What the engine keeps is small, with the exception of what it keeps of segments: those lie in blocks, so that no
+//! insertion moves much. `BTreeMap` costs about ten kilobytes of WASM for every pair of types; this costs less than one.
 
-use std::collections::{VecDeque, vec_deque};
+use std::{slice, vec};
 
 use headwater_wire::{SegmentId, SeqNo, TrackId};
 
 /// A map in key order.
 #[derive(Debug, Clone)]
-pub(crate) struct SortedMap<K, V>(VecDeque<(K, V)>);
+pub(crate) struct SortedMap<K, V>(Vec<(K, V)>);
 
 impl<K, V> Default for SortedMap<K, V> {
     fn default() -> Self {
-        Self(VecDeque::new())
+        Self(Vec::new())
     }
 }
 
@@ -23,7 +22,7 @@ impl<K: Ord + Copy, V> SortedMap<K, V> {
     fn place(&self, key: &K) -> Result<usize, usize> {
         let (mut from, mut to) = (0, self.0.len());
         // Most of what is looked for is the newest.
-        if let Some((last, _)) = self.0.back()
+        if let Some((last, _)) = self.0.last()
             && last < key
         {
             return Err(to);
@@ -96,19 +95,19 @@ impl<K: Ord + Copy, V> SortedMap<K, V> {
 
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let at = self.place(key).ok()?;
-        self.0.remove(at).map(|(_, value)| value)
+        Some(self.0.remove(at).1)
     }
 
     pub(crate) fn pop_first(&mut self) -> Option<(K, V)> {
-        self.0.pop_front()
+        (!self.0.is_empty()).then(|| self.0.remove(0))
     }
 
     pub(crate) fn first(&self) -> Option<(K, &V)> {
-        self.0.front().map(|(key, value)| (*key, value))
+        self.0.first().map(|(key, value)| (*key, value))
     }
 
     pub(crate) fn last(&self) -> Option<(K, &V)> {
-        self.0.back().map(|(key, value)| (*key, value))
+        self.0.last().map(|(key, value)| (*key, value))
     }
 
     /// The last pair whose key is at most `key`.
@@ -152,7 +151,7 @@ type Pair<'a, K, V, R> = fn(&'a (K, V)) -> R;
 
 impl<'a, K: Ord + Copy, V> IntoIterator for &'a SortedMap<K, V> {
     type Item = (K, &'a V);
-    type IntoIter = std::iter::Map<vec_deque::Iter<'a, (K, V)>, Pair<'a, K, V, (K, &'a V)>>;
+    type IntoIter = std::iter::Map<slice::Iter<'a, (K, V)>, Pair<'a, K, V, (K, &'a V)>>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.iter().map(|(key, value)| (*key, value))
@@ -161,7 +160,7 @@ impl<'a, K: Ord + Copy, V> IntoIterator for &'a SortedMap<K, V> {
 
 impl<K: Ord + Copy, V> IntoIterator for SortedMap<K, V> {
     type Item = (K, V);
-    type IntoIter = vec_deque::IntoIter<(K, V)>;
+    type IntoIter = vec::IntoIter<(K, V)>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
@@ -217,17 +216,25 @@ impl<K: Ord + Copy> FromIterator<K> for SortedSet<K> {
     }
 }
 
-/// A map of segments: one sorted map a track, since segments come and go at the ends of tracks.
+/// How many consecutive numbers lie in one block of a [`SegmentMap`].
+const BLOCK: u64 = 64;
+
+/// A map of segments, in blocks of consecutive numbers: what it costs to add or remove one grows with the number of
+/// blocks, which is small for whatever a day of video has.
 #[derive(Debug)]
 pub(crate) struct SegmentMap<V> {
-    tracks: SortedMap<TrackId, SortedMap<SeqNo, V>>,
+    blocks: SortedMap<(TrackId, u64), SortedMap<SeqNo, V>>,
     len: usize,
 }
 
 impl<V> Default for SegmentMap<V> {
     fn default() -> Self {
-        Self { tracks: SortedMap::default(), len: 0 }
+        Self { blocks: SortedMap::default(), len: 0 }
     }
+}
+
+fn block(id: SegmentId) -> (TrackId, u64) {
+    (id.track, id.seq.0 / BLOCK)
 }
 
 impl<V> SegmentMap<V> {
@@ -240,53 +247,55 @@ impl<V> SegmentMap<V> {
     }
 
     pub(crate) fn get(&self, id: &SegmentId) -> Option<&V> {
-        self.tracks.get(&id.track)?.get(&id.seq)
+        self.blocks.get(&block(*id))?.get(&id.seq)
     }
 
     pub(crate) fn get_mut(&mut self, id: &SegmentId) -> Option<&mut V> {
-        self.tracks.get_mut(&id.track)?.get_mut(&id.seq)
+        self.blocks.get_mut(&block(*id))?.get_mut(&id.seq)
     }
 
     pub(crate) fn insert(&mut self, id: SegmentId, value: V) {
-        let new = self.tracks.or_default(id.track).insert(id.seq, value).is_none();
+        let new = self.blocks.or_default(block(id)).insert(id.seq, value).is_none();
         self.len += usize::from(new);
     }
 
     /// The value of `id`, made where there is none.
     pub(crate) fn or_insert_with(&mut self, id: SegmentId, make: impl FnOnce() -> V) -> &mut V {
         let len = &mut self.len;
-        self.tracks.or_default(id.track).or_insert_with(id.seq, || {
+        self.blocks.or_default(block(id)).or_insert_with(id.seq, || {
             *len += 1;
             make()
         })
     }
 
     pub(crate) fn remove(&mut self, id: &SegmentId) -> Option<V> {
-        let track = self.tracks.get_mut(&id.track)?;
-        let value = track.remove(&id.seq)?;
-        if track.is_empty() {
-            self.tracks.remove(&id.track);
+        let key = block(*id);
+        let seqs = self.blocks.get_mut(&key)?;
+        let value = seqs.remove(&id.seq)?;
+        if seqs.is_empty() {
+            self.blocks.remove(&key);
         }
         self.len -= 1;
         Some(value)
     }
 
-    /// The first segment of the track that has the most of them.
-    pub(crate) fn first_of_longest(&self) -> Option<SegmentId> {
-        let (track, seqs) = self.tracks.iter().max_by_key(|(_, seqs)| seqs.len())?;
-        Some(SegmentId { track, seq: seqs.first()?.0 })
+    /// The first and the last segment of a track.
+    pub(crate) fn ends(&self, track: TrackId) -> Option<(SeqNo, SeqNo)> {
+        let (_, last) = self.blocks.last_up_to(&(track, u64::MAX)).filter(|((of, _), _)| *of == track)?;
+        let (_, first) = self.blocks.from((track, 0)).next()?;
+        Some((first.first()?.0, last.last()?.0))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SegmentId, &V)> {
-        self.tracks
-            .iter()
-            .flat_map(|(track, seqs)| seqs.iter().map(move |(seq, value)| (SegmentId { track, seq }, value)))
+        let blocks = self.blocks.iter();
+        blocks.flat_map(|((track, _), seqs)| seqs.iter().map(move |(seq, value)| (SegmentId { track, seq }, value)))
     }
 
     /// The segments of one track from `id` on.
     pub(crate) fn from(&self, id: SegmentId) -> impl Iterator<Item = (SegmentId, &V)> {
         let track = id.track;
-        let seqs = self.tracks.get(&track).into_iter().flat_map(move |seqs| seqs.from(id.seq));
+        let blocks = self.blocks.from(block(id)).take_while(move |((of, _), _)| *of == track);
+        let seqs = blocks.flat_map(move |(_, seqs)| seqs.from(id.seq));
         seqs.map(move |(seq, value)| (SegmentId { track, seq }, value))
     }
 }
@@ -298,6 +307,27 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn segments_of_a_track_come_in_order_and_no_others() {
+        let mut map = SegmentMap::default();
+        let id = |track, seq| SegmentId { track: TrackId(track), seq: SeqNo(seq) };
+        for seq in [500, 3, 64, 63, 1_000_000, 65] {
+            map.insert(id(2, seq), seq);
+            map.insert(id(1, seq), 0);
+            map.insert(id(3, seq), 0);
+        }
+        assert_eq!(map.len(), 18);
+        let from = |seq| map.from(id(2, seq)).map(|(_, value)| *value).collect::<Vec<_>>();
+        assert_eq!(from(0), [3, 63, 64, 65, 500, 1_000_000]);
+        assert_eq!(from(64), [64, 65, 500, 1_000_000]);
+        assert_eq!(map.ends(TrackId(2)), Some((SeqNo(3), SeqNo(1_000_000))));
+        assert_eq!(map.ends(TrackId(9)), None);
+        assert_eq!(map.iter().count(), 18);
+        assert_eq!(map.remove(&id(2, 64)), Some(64));
+        assert_eq!(map.remove(&id(2, 64)), None);
+        assert_eq!(map.len(), 17);
+    }
 
     proptest! {
         #[test]

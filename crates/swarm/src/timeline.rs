@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use headwater_wire::{SegmentId, SeqNo, TrackId};
+use headwater_wire::{SegmentId, TrackId};
 
 use crate::io::{Playhead, PlaylistSegment, PlaylistUpdate};
-use crate::map::SortedMap;
+use crate::map::{SegmentMap, SortedMap};
 use crate::time::{MediaTime, Now};
 
 /// Most tracks whose playlists are remembered: far more renditions than any stream has.
 const MAX_TRACKS: usize = 64;
 
-/// Most segments remembered of one playlist: four days of two-second segments.
+/// Most segments remembered of all playlists: four days of two-second segments.
 const MAX_SEGMENTS: usize = 200_000;
 
 #[derive(Debug, Clone, Copy)]
@@ -20,38 +20,33 @@ struct Place {
     duration: Duration,
 }
 
-#[derive(Debug, Default)]
-struct Track {
-    live: bool,
-    places: SortedMap<SeqNo, Place>,
-}
-
 /// All tracks' playlists and the playhead.
 #[derive(Debug, Default)]
 pub(crate) struct Timeline {
-    tracks: SortedMap<TrackId, Track>,
+    /// Whether each track is live.
+    tracks: SortedMap<TrackId, bool>,
+    places: SegmentMap<Place>,
     playhead: Option<(Now, Playhead)>,
 }
 
 impl Timeline {
     pub(crate) fn update(&mut self, update: PlaylistUpdate) {
-        if !self.tracks.contains_key(&update.track) && self.tracks.len() >= MAX_TRACKS {
+        let PlaylistUpdate { track, live, first, segments } = update;
+        if !self.tracks.contains_key(&track) && self.tracks.len() >= MAX_TRACKS {
             return;
         }
-        let track = self.tracks.or_default(update.track);
-        track.live = update.live;
-        // Where the numbering restarted, what was listed before means nothing any more.
-        if track.places.last().is_some_and(|(last, _)| last < update.first) {
-            track.places.clear();
+        self.tracks.insert(track, live);
+        // What lies before the window goes; all of it, where the numbering restarted far ahead.
+        while let Some((seq, _)) = self.places.ends(track)
+            && seq < first
+        {
+            self.places.remove(&SegmentId { track, seq });
         }
-        while track.places.first().is_some_and(|(seq, _)| seq < update.first) {
-            track.places.pop_first();
-        }
-        for PlaylistSegment { seq, start, duration } in update.segments {
-            track.places.insert(seq, Place { start, duration });
-            if track.places.len() > MAX_SEGMENTS {
-                track.places.pop_first();
+        for PlaylistSegment { seq, start, duration } in segments {
+            if self.places.len() >= MAX_SEGMENTS {
+                return;
             }
+            self.places.insert(SegmentId { track, seq }, Place { start, duration });
         }
     }
 
@@ -78,14 +73,9 @@ impl Timeline {
         Some(ahead.mul_f64(1000.0 / f64::from(rate)))
     }
 
-    /// The listed segments of a track from `from` on that begin before `until`.
-    pub(crate) fn upcoming(&self, track: TrackId, from: SeqNo, until: MediaTime) -> impl Iterator<Item = SegmentId> {
-        self.tracks
-            .get(&track)
-            .into_iter()
-            .flat_map(move |entry| entry.places.from(from))
-            .take_while(move |(_, place)| place.start < until)
-            .map(move |(seq, _)| SegmentId { track, seq })
+    /// The listed segments from `from` on, in its track, that begin before `until`.
+    pub(crate) fn upcoming(&self, from: SegmentId, until: MediaTime) -> impl Iterator<Item = SegmentId> {
+        self.places.from(from).take_while(move |(_, place)| place.start < until).map(|(id, _)| id)
     }
 
     /// Whether `segment` is listed and the player is not past its end.
@@ -96,16 +86,18 @@ impl Timeline {
 
     /// Whether `track` is live.
     pub(crate) fn is_live(&self, track: TrackId) -> bool {
-        self.tracks.get(&track).is_some_and(|track| track.live)
+        self.tracks.get(&track).is_some_and(|live| *live)
     }
 
     fn place(&self, segment: SegmentId) -> Option<&Place> {
-        self.tracks.get(&segment.track)?.places.get(&segment.seq)
+        self.places.get(&segment)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use headwater_wire::SeqNo;
+
     use super::*;
 
     const TRACK: TrackId = TrackId(1);

@@ -168,8 +168,8 @@ impl fmt::Display for TrackId {
 pub fn track_key(source: &str, playlist: &str) -> String {
     let source = UrlParts::split(source);
     let playlist = UrlParts::split(playlist);
-    let folder_len = source.path.rfind('/').map_or(0, |slash| slash + 1);
-    let folder = &source.path[..folder_len];
+    let folder_len = source.path.bytes().rposition(|byte| byte == b'/').map_or(0, |slash| slash + 1);
+    let folder = source.path.get(..folder_len).unwrap_or_default();
     playlist.path.strip_prefix(folder).filter(|rest| !rest.is_empty()).unwrap_or(playlist.path).to_owned()
 }
 
@@ -181,11 +181,13 @@ struct UrlParts<'a> {
 
 impl<'a> UrlParts<'a> {
     fn split(url: &'a str) -> Self {
-        let end = url.find(['?', '#']).unwrap_or(url.len());
-        let url = &url[..end];
-        let rest = url.find("://").map_or(url, |colon| &url[colon + 3..]);
-        let slash = rest.find('/').unwrap_or(rest.len());
-        let (host, path) = rest.split_at(slash);
+        // By bytes, and without slicing that could panic: the searcher and the panic's message weigh kilobytes of WASM.
+        let bytes = url.as_bytes();
+        let end = bytes.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(bytes.len());
+        let host_at = bytes[..end].windows(3).position(|three| three == b"://").map_or(0, |colon| colon + 3);
+        let path_at = bytes[host_at..end].iter().position(|byte| *byte == b'/').map_or(end, |slash| host_at + slash);
+        let host = url.get(host_at..path_at).unwrap_or_default();
+        let path = url.get(path_at..end).unwrap_or_default();
         Self { host, path: if path.is_empty() { "/" } else { path } }
     }
 }
