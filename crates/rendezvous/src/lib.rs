@@ -36,6 +36,7 @@ mod resume;
 mod rng;
 mod swarm;
 mod time;
+pub mod tracker;
 
 pub use config::Config;
 pub use io::{ConnId, Input, Output, Timeout, TimeoutReason};

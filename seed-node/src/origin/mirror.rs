@@ -192,19 +192,22 @@ impl Follower {
         let watcher = watch(self.http.clone(), self.url.clone(), media.target, playlists_tx);
         let watcher = tokio::spawn(watcher);
         self.take_in(&media, &mut under_way).await?;
-        loop {
+        let mut live = true;
+        while live || !under_way.is_empty() {
             tokio::select! {
                 Some(result) = under_way.join_next() => {
                     if let Ok(result) = result {
                         self.on_pulled(result).await?;
                     }
                 }
-                Some(media) = playlists.recv() => self.take_in(&media, &mut under_way).await?,
+                media = playlists.recv(), if live => match media {
+                    Some(media) => self.take_in(&media, &mut under_way).await?,
+                    None => live = false,
+                },
                 () = self.events.closed() => {
                     watcher.abort();
                     return Err(Unheard);
                 }
-                else => break,
             }
         }
         tracing::info!(track = %self.progress.track, "the live stream has ended");

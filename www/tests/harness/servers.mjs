@@ -112,7 +112,13 @@ export async function startStage({ live, seed = false, uploadCap, signal: withSi
   return stage;
 }
 
-const TYPES = { ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm" };
+const TYPES = {
+  ".js": "text/javascript",
+  ".mjs": "text/javascript",
+  ".wasm": "application/wasm",
+  ".css": "text/css",
+  ".svg": "image/svg+xml",
+};
 
 /** A server of the built player and of pages given as text: `pages.set("/name", html)`. */
 export async function startPages() {

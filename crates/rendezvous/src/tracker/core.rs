@@ -1,0 +1,330 @@
+//! The tracker itself: swarms by info hash, whose peers are whose, and what is done about each message.
+
+use std::collections::BTreeMap;
+
+use super::binary::Binary;
+use super::message::{Announce, Answer, Event, Request, Scrape, Unserved, parse};
+use super::reply::{self, Figures};
+use super::swarm::Swarm;
+use crate::io::ConnId;
+use crate::rng::Rng;
+use crate::time::Duration;
+
+/// What a tracker may hold and say.
+#[derive(Debug, Clone)]
+pub struct TrackerConfig {
+    /// When a client is asked to announce again. Two minutes, as the JavaScript tracker says: sockets tell who is there.
+    pub announce_interval: Duration,
+    /// When a client may scrape again.
+    pub scrape_interval: Duration,
+    /// Most offers of one announce that are forwarded; the rest is dropped. The usual client sends at most 5, some send
+    /// ten times as many.
+    pub max_offers: usize,
+    /// Most info hashes.
+    pub max_swarms: usize,
+    /// Most peers of one swarm.
+    pub max_swarm_size: usize,
+    /// Most info hashes of one connection: a client with many torrents has one socket for all.
+    pub max_swarms_per_connection: usize,
+    /// Most info hashes of one scrape.
+    pub max_scrape: usize,
+    /// Whether a scrape without info hashes lists every swarm. It says what everyone watches, and its answer grows with the
+    /// server: off by default.
+    pub scrape_all: bool,
+}
+
+impl Default for TrackerConfig {
+    fn default() -> Self {
+        Self {
+            announce_interval: Duration::from_secs(120),
+            scrape_interval: Duration::from_secs(600),
+            max_offers: 20,
+            max_swarms: 100_000,
+            max_swarm_size: 50_000,
+            max_swarms_per_connection: 256,
+            max_scrape: 64,
+            scrape_all: false,
+        }
+    }
+}
+
+/// A message to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackerOutput<'a> {
+    /// To whom.
+    pub conn: ConnId,
+    /// What, as JSON.
+    pub text: &'a str,
+}
+
+/// How much there is, and what has been done since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TrackerCounts {
+    /// Info hashes now.
+    pub swarms: usize,
+    /// Peers now.
+    pub peers: usize,
+    /// Announces served.
+    pub announces: u64,
+    /// Offers forwarded.
+    pub offers: u64,
+    /// Answers forwarded.
+    pub answers: u64,
+    /// Scrapes served.
+    pub scrapes: u64,
+    /// Messages refused.
+    pub errors: u64,
+}
+
+/// A peer of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Membership {
+    info_hash: Binary,
+    peer_id: Binary,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Tracker {
+    config: TrackerConfig,
+    rng: Rng,
+    swarms: BTreeMap<Binary, Swarm>,
+    connections: BTreeMap<ConnId, Vec<Membership>>,
+    counts: TrackerCounts,
+    /// The texts of the outputs, one behind the other: one message makes up to `max_offers` of them.
+    texts: String,
+    /// To whom, and where its text ends.
+    outputs: Vec<(ConnId, usize)>,
+    polled: usize,
+}
+
+impl Tracker {
+    /// A tracker without peers. `seed` decides every choice by lot.
+    #[must_use]
+    pub fn new(config: TrackerConfig, seed: u64) -> Self {
+        Self {
+            config,
+            rng: Rng::new(seed),
+            swarms: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            counts: TrackerCounts::default(),
+            texts: String::new(),
+            outputs: Vec::new(),
+            polled: 0,
+        }
+    }
+
+    /// Takes one message of a connection. Drain [`Self::poll_output`] afterwards: the next message drops what is left.
+    pub fn handle_message(&mut self, conn: ConnId, text: &str) {
+        self.clear();
+        let served = match parse(text) {
+            Ok(Request::Announce(announce)) => self.announce(conn, &announce),
+            Ok(Request::Answer(answer)) => {
+                self.answer(conn, &answer);
+                Ok(())
+            }
+            Ok(Request::Scrape(scrape)) => self.scrape(conn, &scrape),
+            Err(unserved) => Err(unserved),
+        };
+        if let Err(unserved) = served {
+            self.counts.errors += 1;
+            reply::failed(&mut self.texts, &unserved);
+            self.outputs.push((conn, self.texts.len()));
+        }
+    }
+
+    /// Refuses a message that the shell does not let through. Drain [`Self::poll_output`] afterwards.
+    pub fn refuse(&mut self, conn: ConnId, info_hash: Option<Binary>, reason: &'static str) {
+        self.clear();
+        self.counts.errors += 1;
+        reply::failed(&mut self.texts, &Unserved { action: "announce", reason, info_hash });
+        self.outputs.push((conn, self.texts.len()));
+    }
+
+    /// Takes all peers of a connection out. Unknown ones are ignored.
+    pub fn handle_closed(&mut self, conn: ConnId) {
+        for Membership { info_hash, peer_id } in self.connections.remove(&conn).unwrap_or_default() {
+            self.leave(&info_hash, &peer_id);
+        }
+    }
+
+    /// The next message to send.
+    pub fn poll_output(&mut self) -> Option<TrackerOutput<'_>> {
+        let start = self.polled.checked_sub(1).and_then(|last| self.outputs.get(last)).map_or(0, |&(_, end)| end);
+        let &(conn, end) = self.outputs.get(self.polled)?;
+        self.polled += 1;
+        self.texts.get(start..end).map(|text| TrackerOutput { conn, text })
+    }
+
+    /// How much there is, and what has been done.
+    #[must_use]
+    pub fn counts(&self) -> TrackerCounts {
+        TrackerCounts { swarms: self.swarms.len(), ..self.counts }
+    }
+
+    /// How many of a swarm are complete and how many are not.
+    #[must_use]
+    pub fn swarm_size(&self, info_hash: &Binary) -> (usize, usize) {
+        let figures = self.figures(info_hash);
+        (figures.complete, figures.incomplete)
+    }
+
+    fn clear(&mut self) {
+        /// A buffer above this is given back: one burst of large offers should not be kept for ever.
+        const KEPT: usize = 1 << 20;
+        self.outputs.clear();
+        self.polled = 0;
+        self.texts.clear();
+        if self.texts.capacity() > KEPT {
+            self.texts = String::new();
+        }
+    }
+
+    fn announce(&mut self, conn: ConnId, announce: &Announce<'_>) -> Result<(), Unserved> {
+        let Announce { info_hash, peer_id, event, is_seeder, numwant, ref offers } = *announce;
+        self.check_peer(conn, &info_hash, &peer_id)?;
+        self.counts.announces += 1;
+        if event == Event::Stopped {
+            // Only its own: a stranger must not be able to take somebody out.
+            if self.forget(conn, &info_hash) {
+                self.leave(&info_hash, &peer_id);
+            }
+            self.tell_figures(conn, &info_hash);
+            return Ok(());
+        }
+        self.join(conn, info_hash, peer_id, is_seeder && event != Event::Completed)?;
+        if event == Event::Completed
+            && let Some(swarm) = self.swarms.get_mut(&info_hash)
+        {
+            swarm.complete(&peer_id);
+        }
+        self.tell_figures(conn, &info_hash);
+        let wanted = numwant.unwrap_or(usize::MAX).min(offers.len()).min(self.config.max_offers);
+        if wanted > 0
+            && let Some(swarm) = self.swarms.get(&info_hash)
+        {
+            let (texts, outputs) = (&mut self.texts, &mut self.outputs);
+            let sent = swarm.draw(&peer_id, wanted, &mut self.rng, |nth, peer| {
+                let Some(offer) = offers.get(nth) else { return };
+                let (id, offer) = (offer.offer_id.get(), offer.offer.get());
+                reply::forwarded(texts, &info_hash, &peer_id, id, "offer", offer);
+                outputs.push((peer.conn, texts.len()));
+            });
+            self.counts.offers += sent as u64;
+        }
+        Ok(())
+    }
+
+    /// One connection has one peer id a swarm: two would be a client that talks to itself.
+    fn check_peer(&self, conn: ConnId, info_hash: &Binary, peer_id: &Binary) -> Result<(), Unserved> {
+        let other = self.connections.get(&conn).and_then(|own| own.iter().find(|one| one.info_hash == *info_hash));
+        match other {
+            Some(other) if other.peer_id != *peer_id => {
+                Err(refusal(info_hash, "this connection has another peer_id in this swarm"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn join(&mut self, conn: ConnId, info_hash: Binary, peer_id: Binary, is_seeder: bool) -> Result<(), Unserved> {
+        let own = self.connections.entry(conn).or_default();
+        let is_known = own.iter().any(|one| one.info_hash == info_hash);
+        if !is_known {
+            let full = if own.len() >= self.config.max_swarms_per_connection {
+                Some("too many swarms for one connection")
+            } else {
+                match self.swarms.get(&info_hash) {
+                    Some(swarm) if swarm.len() >= self.config.max_swarm_size => Some("this swarm is full"),
+                    None if self.swarms.len() >= self.config.max_swarms => Some("this tracker is full"),
+                    _ => None,
+                }
+            };
+            if let Some(reason) = full {
+                return Err(refusal(&info_hash, reason));
+            }
+            own.push(Membership { info_hash, peer_id });
+        }
+        match self.swarms.entry(info_hash).or_default().put(peer_id, conn, is_seeder) {
+            None => self.counts.peers += 1,
+            // The peer came back by a new socket before the old one was seen to be dead.
+            Some(old) if old != conn => {
+                self.forget(old, &info_hash);
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Takes a swarm off the list of a connection; says whether it was there.
+    fn forget(&mut self, conn: ConnId, info_hash: &Binary) -> bool {
+        let Some(own) = self.connections.get_mut(&conn) else { return false };
+        let place = own.iter().position(|one| one.info_hash == *info_hash);
+        if let Some(place) = place {
+            own.swap_remove(place);
+        }
+        if own.is_empty() {
+            self.connections.remove(&conn);
+        }
+        place.is_some()
+    }
+
+    fn leave(&mut self, info_hash: &Binary, peer_id: &Binary) {
+        let Some(swarm) = self.swarms.get_mut(info_hash) else { return };
+        swarm.remove(peer_id);
+        self.counts.peers = self.counts.peers.saturating_sub(1);
+        if swarm.len() == 0 {
+            self.swarms.remove(info_hash);
+        }
+    }
+
+    fn answer(&mut self, conn: ConnId, answer: &Answer<'_>) {
+        let Answer { info_hash, peer_id, to_peer_id, offer_id, answer } = answer;
+        let Some(swarm) = self.swarms.get(info_hash) else { return };
+        // In somebody else's name, nothing is forwarded.
+        if swarm.peer(peer_id).is_none_or(|peer| peer.conn != conn) {
+            return;
+        }
+        let Some(target) = swarm.peer(to_peer_id) else { return };
+        self.counts.answers += 1;
+        reply::forwarded(&mut self.texts, info_hash, peer_id, offer_id.get(), "answer", answer.get());
+        self.outputs.push((target.conn, self.texts.len()));
+    }
+
+    fn scrape(&mut self, conn: ConnId, scrape: &Scrape) -> Result<(), Unserved> {
+        let bad = |reason| Err(Unserved { action: "scrape", reason, info_hash: None });
+        let interval = self.config.scrape_interval.as_secs();
+        match scrape {
+            Scrape::All if !self.config.scrape_all => return bad("name the info_hash to scrape"),
+            Scrape::All => {
+                let files = self.swarms.iter().map(|(info_hash, swarm)| (*info_hash, swarm.figures()));
+                reply::scraped(&mut self.texts, files, interval);
+            }
+            Scrape::Some(hashes) if hashes.len() > self.config.max_scrape => {
+                return bad("too many info hashes in one scrape");
+            }
+            Scrape::Some(hashes) => {
+                let figures = |hash| self.swarms.get(hash).map_or(Figures::default(), Swarm::figures);
+                let mut texts = std::mem::take(&mut self.texts);
+                reply::scraped(&mut texts, hashes.iter().map(|hash| (*hash, figures(hash))), interval);
+                self.texts = texts;
+            }
+        }
+        self.counts.scrapes += 1;
+        self.outputs.push((conn, self.texts.len()));
+        Ok(())
+    }
+
+    fn figures(&self, info_hash: &Binary) -> Figures {
+        self.swarms.get(info_hash).map_or(Figures::default(), Swarm::figures)
+    }
+
+    fn tell_figures(&mut self, conn: ConnId, info_hash: &Binary) {
+        let figures = self.figures(info_hash);
+        reply::announced(&mut self.texts, info_hash, figures, self.config.announce_interval.as_secs());
+        self.outputs.push((conn, self.texts.len()));
+    }
+}
+
+const fn refusal(info_hash: &Binary, reason: &'static str) -> Unserved {
+    Unserved { action: "announce", reason, info_hash: Some(*info_hash) }
+}
