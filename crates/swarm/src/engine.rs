@@ -1,4 +1,4 @@
-//! The engine's surface and its state; the work is done in `gossip`, `download` and `upload`.
+//! The engine's surface and its state; the work is done in `gossip`, `schedule`, `origin`, `ask` and `upload`.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,6 @@ use headwater_wire::{
 
 use crate::catalogue::{Catalogue, Offered};
 use crate::config::{Config, Integrity};
-use crate::download::Origin;
 use crate::gossip::Announcements;
 use crate::io::{
     BatchSource, DataVerdict, DeliveryReport, DemandId, DisconnectReason, Event, FetchId, Input, MediaKind, Output,
@@ -17,6 +16,7 @@ use crate::io::{
 };
 use crate::map::{SegmentMap, SortedMap, SortedSet};
 use crate::neighbour::Neighbour;
+use crate::origin::Origin;
 use crate::rng::Rng;
 use crate::segment::Segment;
 use crate::time::Now;

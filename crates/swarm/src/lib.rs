@@ -15,16 +15,18 @@
 //!            Fetch, Deliver                     Send, SendChunk, Disconnect
 //! ```
 
+mod ask;
 mod catalogue;
 pub mod config;
-mod download;
 mod engine;
 mod gossip;
 pub mod io;
 mod map;
 mod neighbour;
+mod origin;
 mod ranges;
 mod rng;
+mod schedule;
 mod segment;
 pub mod time;
 mod timeline;

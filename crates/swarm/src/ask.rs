@@ -1,0 +1,257 @@
+//! The neighbours: what is asked of whom, what is taken back, and the verdict on what comes.
+
+use std::time::Duration;
+
+use headwater_wire::{ChunkHash, ChunkId, ChunkIndex, ChunkRange, Message, PeerId, SegmentId};
+
+use crate::engine::Engine;
+use crate::io::{DisconnectReason, Output};
+use crate::map::{SortedMap, SortedSet};
+use crate::neighbour::{Ask, Neighbour};
+use crate::schedule::AHEAD;
+use crate::time::Now;
+
+/// How long a question for catalogue entries or hashes may go unanswered before another neighbour is asked.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
+
+/// The least time a neighbour has to deliver a chunk before somebody else is asked.
+const ASK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Asks that may run out in a row before the neighbour is let go.
+const MAX_STRIKES: u32 = 6;
+
+impl Engine {
+    /// Asks for the catalogue entry and the chunk hashes, without which nothing of a neighbour's can be used.
+    pub(crate) fn seek_knowledge(&mut self, id: SegmentId) {
+        let now = self.now;
+        let Some(segment) = self.segments.get(&id) else { return };
+        if segment.differs || !segment.hashes.is_empty() || (segment.fetch.is_some_and(|fetch| fetch.range.is_none())) {
+            return;
+        }
+        let entry = self.catalogue.get(id).is_some();
+        let asked_lately =
+            self.ready().filter_map(|(_, neighbour)| neighbour.questions.get(&id)).any(|at| *at + ANSWER_WITHIN > now);
+        // An entry that came makes the question another one.
+        if asked_lately && segment.entry_seen == entry {
+            return self.wake_at(now + ANSWER_WITHIN);
+        }
+        // Whoever was asked longest ago, or never.
+        let peer = self
+            .ready()
+            .filter(|(_, neighbour)| neighbour.gives() && neighbour.holds_any(id))
+            .min_by_key(|(peer, neighbour)| (neighbour.questions.get(&id).copied(), neighbour.round_trip(), *peer))
+            .map(|(peer, _)| peer);
+        let Some(peer) = peer else { return };
+        if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+            neighbour.note_question(id, now);
+        }
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.entry_seen = entry;
+        }
+        if entry || self.is_open() {
+            self.ask_for_hashes(peer, id);
+        } else {
+            self.ask_for_entry(peer, id, AHEAD as u64 * 4);
+        }
+        self.wake_at(now + ANSWER_WITHIN);
+    }
+
+    pub(crate) fn ask_peers(&mut self, id: SegmentId, slack: Duration) {
+        let now = self.now;
+        let Some(segment) = self.segments.get(&id) else { return };
+        let Some(len) = segment.len.filter(|_| !segment.differs) else { return };
+        if self.catalogue.get(id).is_none() {
+            return;
+        }
+        let missing: Vec<ChunkIndex> = segment
+            .missing()
+            .filter(|index| !segment.asked.contains_key(index) && !segment.is_being_fetched(*index))
+            .collect();
+        if missing.is_empty() {
+            return;
+        }
+        let mut asks: SortedMap<PeerId, SortedSet<ChunkIndex>> = SortedMap::default();
+        for index in missing {
+            let chunk = ChunkId { segment: id, index };
+            let Some(chunk_len) = len.chunk_len(index) else { continue };
+            let Some((peer, predicted)) = self.best_source(chunk, chunk_len, slack) else { continue };
+            let Some(neighbour) = self.neighbours.get_mut(&peer) else { continue };
+            let expires = now + (predicted * 4).max(ASK_PATIENCE);
+            neighbour.ask(chunk, Ask { at: now, len: chunk_len, received: 0, expires });
+            if let Some(segment) = self.segments.get_mut(&id) {
+                segment.asked.insert(index, peer);
+                segment.arrival.requested.get_or_insert(now);
+            }
+            asks.or_default(peer).insert(index);
+            self.wake_at(expires);
+        }
+        let time_left_ms = u32::try_from(slack.as_millis()).unwrap_or(u32::MAX);
+        for (peer, indices) in asks {
+            for chunks in ranges_of(indices.iter()) {
+                self.send(peer, &Message::Request { segment: id, chunks, time_left_ms });
+            }
+        }
+    }
+
+    /// The neighbour that would bring the chunk first. A viewer that is in time goes before a seed: the publisher pays
+    /// for what seeds send.
+    fn best_source(&mut self, chunk: ChunkId, len: u32, slack: Duration) -> Option<(PeerId, Duration)> {
+        let now = self.now;
+        let mut best: Option<(bool, Duration, PeerId)> = None;
+        for (peer, neighbour) in self.neighbours.iter_mut() {
+            let able = neighbour.is_ready() && neighbour.gives() && neighbour.has_room() && neighbour.holds(chunk);
+            if !able || neighbour.avoids(now, chunk) {
+                continue;
+            }
+            let predicted = neighbour.predict(len);
+            let late = predicted > slack / 2;
+            let candidate = (late || neighbour.is_seed(), predicted, peer);
+            if best.is_none_or(|best| candidate < best) {
+                best = Some(candidate);
+            }
+        }
+        best.map(|(_, predicted, peer)| (peer, predicted))
+    }
+
+    pub(crate) fn expire_asks(&mut self) {
+        let now = self.now;
+        let mut expired: Vec<(PeerId, ChunkId)> = Vec::new();
+        let mut next: Option<Now> = None;
+        for (peer, neighbour) in &self.neighbours {
+            for (chunk, ask) in &neighbour.asked {
+                if ask.expires <= now && ask.received < ask.len {
+                    expired.push((peer, chunk));
+                } else {
+                    next = Some(next.map_or(ask.expires, |next| next.min(ask.expires)));
+                }
+            }
+        }
+        if let Some(next) = next {
+            self.wake_at(next);
+        }
+        let mut struck = Vec::new();
+        for (peer, chunk) in expired {
+            self.take_back(peer, chunk);
+            let Some(neighbour) = self.neighbours.get_mut(&peer) else { continue };
+            neighbour.avoid(chunk, now + Duration::from_secs(10));
+            if !struck.contains(&peer) {
+                neighbour.strike();
+                struck.push(peer);
+            }
+        }
+        for peer in struck {
+            if self.neighbours.get(&peer).is_some_and(|neighbour| neighbour.strikes >= MAX_STRIKES) {
+                self.disconnect(peer, DisconnectReason::Unresponsive);
+            }
+        }
+    }
+
+    /// Cancels what is asked of one peer.
+    fn take_back(&mut self, peer: PeerId, chunk: ChunkId) {
+        if let Some(segment) = self.segments.get_mut(&chunk.segment) {
+            segment.asked.remove(&chunk.index);
+        }
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        let Some(ask) = neighbour.unask(chunk) else { return };
+        // What it is sending already cannot be told from the answer to a new ask: none for a while.
+        neighbour.avoid(chunk, self.now + Duration::from_secs(5));
+        self.stats.wasted_bytes += u64::from(ask.received);
+        self.send(peer, &Message::Cancel { segment: chunk.segment, chunks: ChunkRange::one(chunk.index) });
+        self.emit(Output::DropChunk { peer, chunk });
+    }
+
+    /// Cancels all that is asked of peers for a segment.
+    pub(crate) fn cancel_asks(&mut self, id: SegmentId) {
+        let Some(segment) = self.segments.get(&id) else { return };
+        let asked: Vec<(ChunkIndex, PeerId)> = segment.asked.iter().map(|(index, peer)| (index, *peer)).collect();
+        for (index, peer) in asked {
+            self.take_back(peer, ChunkId { segment: id, index });
+        }
+    }
+
+    /// Cancels what HTTP is bringing, but for chunks that are half here.
+    pub(crate) fn cancel_fetched_asks(&mut self, id: SegmentId) {
+        let Some(segment) = self.segments.get(&id) else { return };
+        let asked: Vec<(ChunkIndex, PeerId)> = segment
+            .asked
+            .iter()
+            .filter(|(index, _)| segment.is_being_fetched(*index))
+            .map(|(index, peer)| (index, *peer))
+            .collect();
+        for (index, peer) in asked {
+            let chunk = ChunkId { segment: id, index };
+            let ask = self.neighbours.get(&peer).and_then(|neighbour| neighbour.asked.get(&chunk));
+            if ask.is_none_or(|ask| ask.received * 2 < ask.len) {
+                self.take_back(peer, chunk);
+            }
+        }
+    }
+
+    pub(crate) fn on_chunk_received(&mut self, peer: PeerId, chunk: ChunkId, hash: ChunkHash) {
+        let now = self.now;
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        let Some(ask) = neighbour.unask(chunk) else {
+            return self.emit(Output::DropChunk { peer, chunk });
+        };
+        neighbour.arrived(now, ask.len, ask.at);
+        let from_seed = neighbour.is_seed();
+        if from_seed {
+            self.stats.seed_bytes += u64::from(ask.len);
+        } else {
+            self.stats.viewer_bytes += u64::from(ask.len);
+        }
+        let Some(segment) = self.segments.get_mut(&chunk.segment).filter(|segment| !segment.differs) else {
+            self.stats.wasted_bytes += u64::from(ask.len);
+            return self.emit(Output::DropChunk { peer, chunk });
+        };
+        segment.asked.remove(&chunk.index);
+        if segment.held.contains(chunk.index) || segment.unchecked.contains_key(&chunk.index) {
+            self.stats.wasted_bytes += u64::from(ask.len);
+            return self.emit(Output::DropChunk { peer, chunk });
+        }
+        if segment.hashes.is_empty() {
+            segment.unchecked.insert(chunk.index, (peer, hash));
+            return;
+        }
+        self.judge_chunk(peer, chunk, hash);
+    }
+
+    /// Keeps an incoming chunk whose hash is the right one; a wrong one costs its sender the connection.
+    pub(crate) fn judge_chunk(&mut self, peer: PeerId, chunk: ChunkId, hash: ChunkHash) {
+        let from_seed = self.neighbours.get(&peer).is_some_and(Neighbour::is_seed);
+        let Some(segment) = self.segments.get_mut(&chunk.segment) else { return };
+        let Some(segment_len) = segment.len else { return };
+        let len = segment_len.chunk_len(chunk.index).unwrap_or(0);
+        if segment.hashes.get(chunk.index.0 as usize) != Some(&hash) {
+            self.stats.bad_chunks += 1;
+            self.stats.wasted_bytes += u64::from(len);
+            self.emit(Output::DropChunk { peer, chunk });
+            return self.disconnect(peer, DisconnectReason::BadData);
+        }
+        segment.held.insert(chunk.index);
+        if from_seed {
+            segment.arrival.seed_bytes += len;
+        } else {
+            segment.arrival.viewer_bytes += len;
+        }
+        self.emit(Output::KeepChunk { peer, chunk, segment_len });
+        self.announce_chunk(chunk);
+        let Some(segment) = self.segments.get(&chunk.segment) else { return };
+        if segment.is_all_held() {
+            self.abort_fetch(chunk.segment);
+            self.finish(chunk.segment);
+        }
+    }
+}
+
+/// Ascending indices as ranges.
+fn ranges_of(indices: impl Iterator<Item = ChunkIndex>) -> Vec<ChunkRange> {
+    let mut ranges: Vec<ChunkRange> = Vec::new();
+    for index in indices {
+        match ranges.last_mut() {
+            Some(last) if last.end() == index.0 => last.count += 1,
+            _ => ranges.push(ChunkRange::one(index)),
+        }
+    }
+    ranges
+}

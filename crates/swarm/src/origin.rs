@@ -1,0 +1,367 @@
+//! The origin: when HTTP steps in, and what comes of it.
+//!
+//! Where no neighbour has a segment, those that may be about to fetch it are ranked by hash, so that one goes to the
+//! origin at once and the others wait for its announcement, each a little longer than the one before.
+
+use std::time::Duration;
+
+use headwater_wire::limits::CHUNK_LEN;
+use headwater_wire::{ChunkHash, ChunkId, ChunkIndex, ChunkRange, Message, RootHash, SegmentId, SegmentLen};
+
+use crate::engine::Engine;
+use crate::io::{Event, FetchId, Output};
+use crate::rng::mix;
+use crate::segment::Fetch;
+use crate::time::Now;
+
+/// What the rescue allows for besides the transfer itself: the player's own handling, and the noise of timers.
+const RESCUE_MARGIN: Duration = Duration::from_millis(900);
+
+/// How many times the predicted transfer the rescue allows for.
+const RESCUE_FACTOR: f64 = 1.6;
+
+/// Assumed of the origin before the first response: 200 ms to the first byte, 4 Mbit/s.
+const FIRST_TTFB: Duration = Duration::from_millis(200);
+const FIRST_RATE: f64 = 500_000.0;
+
+/// Time from one rank of an election to the next: a fetch announced by one neighbour reaches the others well within it.
+const RANK_STEP: Duration = Duration::from_millis(300);
+
+/// Ranks beyond this wait no longer.
+const MAX_RANK: u32 = 6;
+
+/// A neighbour whose newest segment is further behind than this is not about to fetch the segment in question.
+const CONTENDER_REACH: u64 = 3;
+
+/// After joining a swarm with others in it, how long segments that are not urgent wait for the first neighbour.
+const JOIN_GRACE: Duration = Duration::from_secs(5);
+
+/// An HTTP response that brings nothing for this long is given up.
+const FETCH_STALL: Duration = Duration::from_secs(8);
+
+/// Failed HTTP requests in a row after which the player's own loader may try.
+const MAX_FAILURES: u32 = 4;
+
+/// Between two looks at the catalogue file: while entries are missing, and where there was no file.
+const CATALOGUE_EVERY: Duration = Duration::from_secs(2);
+const CATALOGUE_ABSENT: Duration = Duration::from_secs(60);
+
+/// What is known of the origin.
+#[derive(Debug, Default)]
+pub(crate) struct Origin {
+    ttfb: Option<Duration>,
+    rate: Option<f64>,
+    catalogue_under_way: bool,
+    catalogue_next: Option<Now>,
+}
+
+impl Origin {
+    /// How long `bytes` would take from the origin.
+    fn predict(&self, bytes: u64) -> Duration {
+        let transfer = Duration::from_secs_f64(bytes as f64 / self.rate.unwrap_or(FIRST_RATE).max(1.0));
+        self.ttfb.unwrap_or(FIRST_TTFB) + transfer
+    }
+
+    fn measured(&mut self, ttfb: Duration, bytes: u64, transfer: Duration) {
+        self.ttfb = Some(self.ttfb.map_or(ttfb, |old| old.mul_f64(0.7) + ttfb.mul_f64(0.3)));
+        // Short transfers measure the timer, not the line.
+        if bytes >= u64::from(CHUNK_LEN) {
+            let sample = bytes as f64 / transfer.max(Duration::from_millis(1)).as_secs_f64();
+            self.rate = Some(self.rate.map_or(sample, |old| old * 0.7 + sample * 0.3));
+        }
+    }
+
+    pub(crate) fn catalogue_fetched(&mut self, now: Now, found: bool) {
+        self.catalogue_under_way = false;
+        self.catalogue_next = Some(now + if found { CATALOGUE_EVERY } else { CATALOGUE_ABSENT });
+    }
+}
+
+/// What a demanded segment that HTTP is not fetching may hope for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outlook {
+    /// Neighbours hold some of it.
+    Held,
+    /// Somebody may have it by then.
+    WaitUntil(Now),
+    /// Nobody will bring it.
+    None,
+}
+
+impl Engine {
+    pub(crate) fn plan_http(&mut self, id: SegmentId, slack: Duration) {
+        let now = self.now;
+        let Some(segment) = self.segments.get(&id) else { return };
+        if let Some(at) = segment.retry_at().filter(|at| *at > now) {
+            return self.wake_at(at);
+        }
+        let bytes = segment.missing_bytes().unwrap_or(u64::from(CHUNK_LEN) * 8);
+        let reserve = self.origin.predict(bytes).mul_f64(RESCUE_FACTOR) + RESCUE_MARGIN;
+        let rescue = now + slack.saturating_sub(reserve);
+        let wait = match self.outlook(id) {
+            _ if rescue <= now || segment.differs => None,
+            Outlook::Held => Some(rescue),
+            Outlook::WaitUntil(at) => Some(at.min(rescue)).filter(|at| *at > now),
+            Outlook::None => None,
+        };
+        match wait {
+            Some(at) => self.wake_at(at),
+            None => self.fetch(id),
+        }
+    }
+
+    fn outlook(&self, id: SegmentId) -> Outlook {
+        let now = self.now;
+        let Some(segment) = self.segments.get(&id) else { return Outlook::None };
+        let since = segment.since.unwrap_or(now);
+        let mut rank = 0;
+        let mut announced: Option<Now> = None;
+        let mut any_ready = false;
+        let own = election_rank(self.nonce, id);
+        for (_, neighbour) in self.ready() {
+            any_ready = true;
+            if neighbour.gives() && neighbour.holds_any(id) {
+                return Outlook::Held;
+            }
+            if neighbour.gives()
+                && let Some(at) = neighbour.fetching_since(id)
+            {
+                announced = announced.max(Some(at));
+            }
+            let near =
+                neighbour.furthest(id.track).is_some_and(|seq| seq.0.saturating_add(CONTENDER_REACH) >= id.seq.0);
+            let nonce = neighbour.hello.as_ref().map_or(0, |hello| hello.nonce);
+            if near && neighbour.gives() && !neighbour.is_seed() && election_rank(nonce, id) < own {
+                rank += 1;
+            }
+            // A seed that is up to date will have it in a moment.
+            if near && neighbour.is_seed() && self.timeline.is_live(id.track) {
+                rank += 2;
+            }
+        }
+        if let Some(at) = announced {
+            let patience = self.origin.predict(u64::from(CHUNK_LEN) * 8) * 2 + Duration::from_millis(500);
+            if at + patience > now {
+                return Outlook::WaitUntil(at + patience);
+            }
+        }
+        if rank > 0 {
+            return Outlook::WaitUntil(since + RANK_STEP * rank.min(MAX_RANK));
+        }
+        let joining = self.swarm.filter(|(at, peers)| *peers > 1 && *at + JOIN_GRACE > now && !any_ready);
+        joining.map_or(Outlook::None, |(at, _)| Outlook::WaitUntil(at + JOIN_GRACE))
+    }
+
+    /// Starts an HTTP request for what is missing of the segment.
+    fn fetch(&mut self, id: SegmentId) {
+        let now = self.now;
+        let fetch = FetchId(self.next_id());
+        let Some(segment) = self.segments.get_mut(&id) else { return };
+        let chunks = segment.missing_range().filter(|_| !segment.differs);
+        let range = segment.len.zip(chunks).map(|(len, chunks)| len.byte_range(chunks));
+        segment.arrival.requested.get_or_insert(now);
+        segment.fetch = Some(Fetch { id: fetch, range, started: now, head: None, last_progress: now, bytes: 0 });
+        self.fetches.insert(fetch, id);
+        self.cancel_fetched_asks(id);
+        self.emit(Output::Fetch { fetch, segment: id, range });
+        if self.config.uploads {
+            self.tell_viewers(&[Message::Fetching { segment: id, chunks }], None);
+        }
+        self.wake_at(now + FETCH_STALL);
+    }
+
+    pub(crate) fn fetches_under_way(&self) -> Vec<(SegmentId, Option<ChunkRange>)> {
+        self.fetches.values().map(|id| (*id, None)).collect()
+    }
+
+    pub(crate) fn abort_fetch(&mut self, id: SegmentId) {
+        let Some(fetch) = self.segments.get_mut(&id).and_then(|segment| segment.fetch.take()) else { return };
+        self.fetches.remove(&fetch.id);
+        self.emit(Output::AbortFetch { fetch: fetch.id });
+    }
+
+    pub(crate) fn watch_fetch(&mut self, id: SegmentId) {
+        let Some(fetch) = self.segments.get(&id).and_then(|segment| segment.fetch) else { return };
+        let at = fetch.last_progress + FETCH_STALL;
+        if at > self.now {
+            return self.wake_at(at);
+        }
+        self.abort_fetch(id);
+        self.on_origin_failed(id, None);
+    }
+
+    /// The request that `fetch` names, its progress noted. `None` where it was given up.
+    fn progress(&mut self, fetch: FetchId) -> Option<SegmentId> {
+        let id = *self.fetches.get(&fetch)?;
+        let now = self.now;
+        if let Some(under_way) = self.segments.get_mut(&id).and_then(|segment| segment.fetch.as_mut()) {
+            under_way.last_progress = now;
+        }
+        Some(id)
+    }
+
+    pub(crate) fn on_fetch_head(&mut self, fetch: FetchId, ranged: bool, total: Option<SegmentLen>) {
+        let now = self.now;
+        let Some(id) = self.progress(fetch) else { return };
+        let Some(segment) = self.segments.get_mut(&id) else { return };
+        segment.arrival.first_byte.get_or_insert(now);
+        if let Some(under_way) = &mut segment.fetch {
+            under_way.head = Some(now);
+            if !ranged {
+                under_way.range = None;
+            }
+        }
+        match (segment.len, total) {
+            (Some(len), Some(total)) if len != total => {
+                if ranged || !segment.held.is_empty() {
+                    self.distrust(id);
+                } else {
+                    // Nothing was mixed yet: this very response is the origin's own edition.
+                    segment.differs = true;
+                    segment.len = Some(total);
+                    segment.hashes.clear();
+                    self.drop_unchecked(id);
+                    self.cancel_asks(id);
+                    self.emit(Output::Event(Event::OriginDiffers { segment: id }));
+                }
+            }
+            (None, Some(total)) => segment.len = Some(total),
+            _ => {}
+        }
+        self.cancel_fetched_asks(id);
+    }
+
+    pub(crate) fn on_fetch_chunk(&mut self, fetch: FetchId, index: ChunkIndex, len: u32, hash: ChunkHash) {
+        self.stats.http_bytes += u64::from(len);
+        let Some(id) = self.progress(fetch) else {
+            self.stats.wasted_bytes += u64::from(len);
+            return;
+        };
+        let Some(segment) = self.segments.get_mut(&id) else { return };
+        if let Some(under_way) = &mut segment.fetch {
+            under_way.bytes += u64::from(len);
+        }
+        if index.0 >= headwater_wire::limits::MAX_CHUNKS {
+            return;
+        }
+        match segment.hashes.get(index.0 as usize) {
+            Some(expected) if *expected != hash => return self.distrust(id),
+            Some(_) => {}
+            None if !segment.hashes.is_empty() => return self.distrust(id),
+            None => {
+                segment.http_hashes.insert(index, hash);
+            }
+        }
+        let checked = !segment.hashes.is_empty();
+        if !segment.held.insert(index) {
+            self.stats.wasted_bytes += u64::from(len);
+            return;
+        }
+        segment.arrival.http_bytes += len;
+        let unchecked = segment.unchecked.remove(&index);
+        let chunk = ChunkId { segment: id, index };
+        if let Some((peer, _)) = unchecked {
+            self.stats.wasted_bytes += u64::from(len);
+            self.emit(Output::DropChunk { peer, chunk });
+        }
+        if checked {
+            self.announce_chunk(chunk);
+        }
+    }
+
+    pub(crate) fn on_fetch_done(&mut self, fetch: FetchId, total: SegmentLen) {
+        let now = self.now;
+        let Some(id) = self.fetches.remove(&fetch) else { return };
+        let Some(segment) = self.segments.get_mut(&id) else { return };
+        let Some(under_way) = segment.fetch.take() else { return };
+        segment.failures = None;
+        let head = under_way.head.unwrap_or(now);
+        self.origin.measured(head.since(under_way.started), under_way.bytes, now.since(head));
+        match segment.len {
+            Some(len) if len != total => return self.distrust(id),
+            Some(_) => {}
+            None => segment.len = Some(total),
+        }
+        if segment.is_all_held() {
+            self.cancel_asks(id);
+            self.finish(id);
+        }
+    }
+
+    pub(crate) fn on_fetch_failed(&mut self, fetch: FetchId, status: Option<u16>) {
+        let Some(id) = self.fetches.remove(&fetch) else { return };
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.fetch = None;
+        }
+        self.on_origin_failed(id, status);
+    }
+
+    /// Decides between another try, the neighbours, and the player's own loader.
+    fn on_origin_failed(&mut self, id: SegmentId, status: Option<u16>) {
+        let now = self.now;
+        let held = self.outlook(id) == Outlook::Held;
+        let Some(segment) = self.segments.get_mut(&id) else { return };
+        let count = segment.failures.map_or(0, |(_, count)| count) + 1;
+        segment.failures = Some((now, count));
+        let hopeless = status.is_some_and(|status| (400..500).contains(&status) && status != 408 && status != 429);
+        if held || (!hopeless && count < MAX_FAILURES) {
+            return;
+        }
+        let demands = std::mem::take(&mut segment.demands);
+        for demand in demands {
+            self.demands.remove(&demand);
+            self.emit(Output::Fail { demand });
+        }
+        self.evict(id);
+    }
+
+    /// All chunks are held: nothing of the segment that did not come from the origin as a whole is without its hash here.
+    pub(crate) fn finish(&mut self, id: SegmentId) {
+        let Some(segment) = self.segments.get_mut(&id) else { return };
+        let Some(len) = segment.len else { return };
+        let whole = segment.http_hashes.len() == len.chunk_count() as usize;
+        let root = whole.then(|| {
+            let hashes: Vec<ChunkHash> = segment.http_hashes.values().copied().collect();
+            RootHash::of_chunks(len, &hashes)
+        });
+        let known = self.catalogue.get(id);
+        if let (Some(root), Some(known)) = (root, known)
+            && (known.root != root || known.len != len)
+            && let Some(segment) = self.segments.get_mut(&id)
+            && !segment.differs
+        {
+            segment.differs = true;
+            self.emit(Output::Event(Event::OriginDiffers { segment: id }));
+        }
+        self.complete(id);
+    }
+
+    pub(crate) fn look_for_catalogue(&mut self) {
+        let now = self.now;
+        let needed = !self.is_open()
+            && self.config.role == headwater_wire::Role::Viewer
+            && !self.origin.catalogue_under_way
+            && !self.neighbours.is_empty()
+            && self.lacks_entries();
+        if !needed {
+            return;
+        }
+        match self.origin.catalogue_next.filter(|at| *at > now) {
+            Some(at) => self.wake_at(at),
+            None => {
+                self.origin.catalogue_under_way = true;
+                self.emit(Output::FetchCatalogue);
+            }
+        }
+    }
+
+    /// Whether a segment that is on its way, or the last one demanded, has no entry.
+    fn lacks_entries(&self) -> bool {
+        self.active.iter().chain(self.latest.values().copied()).any(|id| self.catalogue.get(id).is_none())
+    }
+}
+
+/// The place of a peer in the election for one segment: everyone computes the same order.
+fn election_rank(nonce: u64, id: SegmentId) -> u64 {
+    mix(nonce ^ mix(id.track.0 ^ mix(id.seq.0)))
+}

@@ -1,0 +1,69 @@
+//! What is wanted, in what order, and what is let go.
+//!
+//! Every segment that the player demands has a plan: chunks are asked of neighbours that hold them (`ask`), and at the
+//! *rescue* moment, as late as the origin's measured speed allows, HTTP fetches what is still missing (`origin`).
+
+use std::time::Duration;
+
+use headwater_wire::SegmentId;
+
+use crate::engine::Engine;
+use crate::map::SortedSet;
+
+/// How many segments beyond the one last demanded are asked of peers: enough to keep several neighbours busy, few enough
+/// that a change of rendition wastes little.
+pub(crate) const AHEAD: usize = 3;
+
+impl Engine {
+    pub(crate) fn schedule_downloads(&mut self) {
+        self.expire_asks();
+        let ahead = self.want_ahead();
+        self.drop_unwanted(&ahead);
+        let now = self.now;
+        let slack = |id: SegmentId| self.timeline.slack(now, id).unwrap_or(Duration::ZERO);
+        let wanted: SortedSet<(Duration, SegmentId)> = self.active.iter().map(|id| (slack(id), id)).collect();
+        for (slack, id) in wanted.iter() {
+            let Some(segment) = self.segments.get(&id) else { continue };
+            let demanded = !segment.demands.is_empty();
+            if segment.fetch.is_some() {
+                self.watch_fetch(id);
+            } else if demanded {
+                self.plan_http(id, slack);
+            }
+            self.seek_knowledge(id);
+            self.ask_peers(id, slack);
+        }
+        self.look_for_catalogue();
+    }
+
+    /// Makes segments active that the player will demand soon and that a neighbour holds. Says which those are.
+    fn want_ahead(&mut self) -> SortedSet<SegmentId> {
+        let Some(position) = self.timeline.position(self.now) else { return SortedSet::default() };
+        let until = position.after(self.config.prefetch);
+        let next = |last: &SegmentId| {
+            let from = SegmentId { track: last.track, seq: last.seq.saturating_add(1) };
+            self.timeline.upcoming(from, until).take(AHEAD)
+        };
+        let ahead: SortedSet<SegmentId> = self.latest.values().flat_map(next).collect();
+        for id in ahead.iter() {
+            let new = !self.segments.contains_key(&id);
+            if new && self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds_any(id)) {
+                self.segment_mut(id);
+                self.active.insert(id);
+            }
+        }
+        ahead
+    }
+
+    /// Lets go of segments that nobody demands and the player will not come to.
+    fn drop_unwanted(&mut self, ahead: &SortedSet<SegmentId>) {
+        let is_wanted = |id: &SegmentId| {
+            let segment = self.segments.get(id);
+            ahead.contains(id) || segment.is_some_and(|segment| !segment.demands.is_empty() || segment.fetch.is_some())
+        };
+        let unwanted: Vec<SegmentId> = self.active.iter().filter(|id| !is_wanted(id)).collect();
+        for id in unwanted {
+            self.evict(id);
+        }
+    }
+}
