@@ -51,7 +51,7 @@ impl Engine {
         if entry || self.is_open() {
             self.ask_for_hashes(peer, id);
         } else {
-            self.ask_for_entry(peer, id, AHEAD as u64 * 4);
+            self.ask_for_entry(peer, id, AHEAD * 4);
         }
         self.wake_at(now + ANSWER_WITHIN);
     }

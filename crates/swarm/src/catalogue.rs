@@ -1,6 +1,6 @@
 //! The catalogue as this peer knows it: which segments have a signed entry, and the batches to pass on.
 
-use headwater_wire::{BatchBody, RootHash, Scope, SegmentId, SegmentLen, SeqRange, SignedBatch, TrackId};
+use headwater_wire::{BatchBody, ChunkHash, RootHash, Scope, SegmentId, SegmentLen, SeqRange, SignedBatch, TrackId};
 
 use crate::io::{BatchSource, VerifyId};
 use crate::map::{SegmentMap, SortedMap, SortedSet};
@@ -71,6 +71,15 @@ pub(crate) struct Catalogue {
 impl Catalogue {
     pub(crate) fn get(&self, segment: SegmentId) -> Option<Known> {
         self.entries.get(&segment).copied()
+    }
+
+    /// The chunk hashes of a segment, where the publisher signed them along.
+    pub(crate) fn hashes(&self, segment: SegmentId) -> Option<Vec<ChunkHash>> {
+        let known = self.get(segment)?;
+        let (_, body) = SignedBatch::parse(self.batches.get(&known.batch)?.batch.as_bytes()).ok()?;
+        let entry = body.entries.into_iter().find(|entry| entry.seq == segment.seq && !entry.hashes.is_empty())?;
+        // The publisher's own mistake would otherwise cost every sender its connection.
+        (RootHash::of_chunks(entry.len, &entry.hashes) == entry.root).then_some(entry.hashes)
     }
 
     /// Looks at a batch of anybody's, whose shape has been checked, in a swarm of `scope`.

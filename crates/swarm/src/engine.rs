@@ -9,6 +9,7 @@ use headwater_wire::{
 
 use crate::catalogue::{Catalogue, Offered};
 use crate::config::{Config, Integrity};
+use crate::election::Candidates;
 use crate::gossip::Announcements;
 use crate::io::{
     BatchSource, DataVerdict, DeliveryReport, DemandId, DisconnectReason, Event, FetchId, Input, MediaKind, Output,
@@ -16,7 +17,7 @@ use crate::io::{
 };
 use crate::map::{SegmentMap, SortedMap, SortedSet};
 use crate::neighbour::Neighbour;
-use crate::origin::Origin;
+use crate::origin::{Origin, UnderWay};
 use crate::rng::Rng;
 use crate::segment::Segment;
 use crate::time::Now;
@@ -49,6 +50,9 @@ pub struct Engine {
     pub(crate) fetches: SortedMap<FetchId, SegmentId>,
     pub(crate) origin: Origin,
     pub(crate) announcements: Announcements,
+    pub(crate) candidates: Candidates,
+    /// Segments that somebody in the swarm is fetching from the origin.
+    pub(crate) under_way: SegmentMap<UnderWay>,
     pub(crate) allowance: Allowance,
     /// The swarm's size as the signalling server said it, and when.
     pub(crate) swarm: Option<(Now, u32)>,
@@ -85,6 +89,8 @@ impl Engine {
             fetches: SortedMap::default(),
             origin: Origin::default(),
             announcements: Announcements::new(now),
+            candidates: Candidates::default(),
+            under_way: SegmentMap::default(),
             allowance,
             swarm: None,
             held: VecDeque::new(),
@@ -161,6 +167,7 @@ impl Engine {
             self.dirty = false;
             self.wake = None;
             self.keep_in_touch();
+            self.stand();
             self.schedule_downloads();
             self.schedule_uploads();
             self.flush_announcements();
@@ -250,11 +257,12 @@ impl Engine {
     /// The segment's state, made where there is none.
     pub(crate) fn segment_mut(&mut self, id: SegmentId) -> &mut Segment {
         let now = self.now;
-        let len = self.catalogue.get(id).map(|known| known.len);
-        let rng = &mut self.rng;
+        let (rng, catalogue) = (&mut self.rng, &self.catalogue);
         self.segments.or_insert_with(id, || {
             let first_chunk = rng.below(headwater_wire::limits::MAX_CHUNKS);
-            Box::new(Segment { len, since: Some(now), first_chunk, ..Segment::default() })
+            let len = catalogue.get(id).map(|known| known.len);
+            let hashes = catalogue.hashes(id).unwrap_or_default();
+            Box::new(Segment { len, hashes, since: Some(now), first_chunk, ..Segment::default() })
         })
     }
 
@@ -402,10 +410,18 @@ impl Engine {
             self.settle(*id);
             let Some(known) = self.catalogue.get(*id) else { continue };
             let Some(segment) = self.segments.get_mut(id).filter(|segment| !segment.complete) else { continue };
-            match segment.len {
-                None => segment.len = Some(known.len),
-                Some(len) if len == known.len => {}
-                Some(_) => self.distrust(*id),
+            if segment.differs {
+                continue;
+            }
+            if segment.len.is_some_and(|len| len != known.len) {
+                self.distrust(*id);
+                continue;
+            }
+            segment.len = Some(known.len);
+            if segment.hashes.is_empty()
+                && let Some(hashes) = self.catalogue.hashes(*id)
+            {
+                self.on_hashes_checked(*id, known.len, hashes);
             }
         }
         if scope != Scope::Any && !segments.is_empty() {

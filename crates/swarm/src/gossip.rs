@@ -174,6 +174,7 @@ impl Engine {
         self.emit(Output::Event(Event::NeighbourReady { peer, seed }));
         if !seed && self.config.uploads {
             self.tell_holdings(peer);
+            self.tell_candidates(peer);
         }
     }
 
@@ -209,7 +210,7 @@ impl Engine {
             Message::Have { track, full, ranges } => neighbour.learn_whole(track, full, &ranges),
             Message::HaveChunks { segment, chunks } => neighbour.learn_chunks(segment, &chunks),
             Message::Dropped { track, ranges } => neighbour.learn_dropped(track, &ranges),
-            Message::Fetching { segment, .. } => neighbour.learn_fetching(now, segment),
+            Message::Fetching { segment, chunks } => self.on_fetching(peer, segment, chunks),
             Message::Request { segment, chunks, time_left_ms } => {
                 self.on_request(peer, segment, chunks, Duration::from_millis(u64::from(time_left_ms)));
             }
@@ -239,6 +240,7 @@ impl Engine {
                 }
             }
             Message::Hashes { segment, len, first, hashes } => self.on_hashes(peer, segment, len, first, hashes),
+            Message::Candidates { track, epoch, nonces } => self.on_candidates(track, epoch, &nonces),
             Message::Ping { nonce } => self.send(peer, &Message::Pong { nonce }),
             Message::Pong { nonce } => {
                 if let Some((_, at)) = neighbour.ping.take_if(|(sent, _)| *sent == nonce) {
@@ -321,7 +323,7 @@ impl Engine {
     }
 
     /// The chunk hashes of an incomplete segment are known: what came before them can be checked.
-    fn on_hashes_checked(&mut self, id: SegmentId, len: SegmentLen, hashes: Vec<ChunkHash>) {
+    pub(crate) fn on_hashes_checked(&mut self, id: SegmentId, len: SegmentLen, hashes: Vec<ChunkHash>) {
         let Some(segment) = self.segments.get_mut(&id) else { return };
         segment.len = Some(len);
         segment.hashes = hashes;
@@ -366,6 +368,8 @@ impl Engine {
     }
 
     pub(crate) fn flush_announcements(&mut self) {
+        let candidates = self.candidate_news();
+        self.tell_viewers(&candidates, None);
         let Some(due) = self.announcements.due else { return };
         if due > self.now {
             return self.wake_at(due);

@@ -102,6 +102,10 @@ impl<K: Ord + Copy, V> SortedMap<K, V> {
         (!self.0.is_empty()).then(|| self.0.remove(0))
     }
 
+    pub(crate) fn pop_last(&mut self) -> Option<(K, V)> {
+        self.0.pop()
+    }
+
     pub(crate) fn first(&self) -> Option<(K, &V)> {
         self.0.first().map(|(key, value)| (*key, value))
     }

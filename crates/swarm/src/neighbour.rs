@@ -15,7 +15,7 @@ const MAX_TRACKS: usize = 64;
 /// Most gaps in what a neighbour holds of a track. Beyond, what it says is not remembered: it is of little use.
 const MAX_HELD_RANGES: usize = 1024;
 
-/// Most segments a neighbour may hold in part, or be fetching, at once, of one track.
+/// Most segments a neighbour may hold in part at once, of one track.
 const MAX_PARTIAL: usize = 64;
 
 /// Most chunks a neighbour may have asked for and not got: a segment of 8 MiB.
@@ -44,8 +44,6 @@ const FIRST_ROUND_TRIP: Duration = Duration::from_millis(100);
 pub(crate) struct Holding {
     pub(crate) whole: SeqSet,
     pub(crate) partial: SortedMap<SeqNo, ChunkSet>,
-    /// Announced fetches from the origin, with the time of the announcement.
-    pub(crate) fetching: SortedMap<SeqNo, Now>,
 }
 
 /// A chunk asked of a neighbour.
@@ -146,7 +144,6 @@ impl Neighbour {
             }
             holding.whole.insert(*range);
             holding.partial.retain(|seq, _| !range.contains(*seq));
-            holding.fetching.retain(|seq, _| !range.contains(*seq));
         }
     }
 
@@ -175,14 +172,6 @@ impl Neighbour {
         }
     }
 
-    pub(crate) fn learn_fetching(&mut self, now: Now, segment: SegmentId) {
-        let Some(holding) = self.holding_mut(segment.track) else { return };
-        holding.fetching.insert(segment.seq, now);
-        if holding.fetching.len() > MAX_PARTIAL {
-            holding.fetching.pop_first();
-        }
-    }
-
     pub(crate) fn holds(&self, chunk: ChunkId) -> bool {
         let Some(holding) = self.holdings.get(&chunk.segment.track) else { return false };
         let seq = chunk.segment.seq;
@@ -194,17 +183,11 @@ impl Neighbour {
         holding.whole.contains(segment.seq) || holding.partial.contains_key(&segment.seq)
     }
 
-    /// When it said that it fetches `segment` from the origin, if it did.
-    pub(crate) fn fetching_since(&self, segment: SegmentId) -> Option<Now> {
-        self.holdings.get(&segment.track)?.fetching.get(&segment.seq).copied()
-    }
-
-    /// The last segment of `track` that it holds, in part or whole, or fetches.
+    /// The last segment of `track` that it holds, in part or whole.
     pub(crate) fn furthest(&self, track: TrackId) -> Option<SeqNo> {
         let holding = self.holdings.get(&track)?;
         let partial = holding.partial.last().map(|(seq, _)| seq);
-        let fetching = holding.fetching.last().map(|(seq, _)| seq);
-        [holding.whole.last(), partial, fetching].into_iter().flatten().max()
+        holding.whole.last().max(partial)
     }
 
     // What is asked of it.

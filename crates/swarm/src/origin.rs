@@ -6,12 +6,16 @@
 use std::time::Duration;
 
 use headwater_wire::limits::CHUNK_LEN;
-use headwater_wire::{ChunkHash, ChunkId, ChunkIndex, ChunkRange, Message, RootHash, SegmentId, SegmentLen};
+use headwater_wire::{
+    ChunkHash, ChunkId, ChunkIndex, ChunkRange, Message, PeerId, Role, RootHash, SegmentId, SegmentLen,
+};
 
+use crate::election::rank;
 use crate::engine::Engine;
 use crate::io::{Event, FetchId, Output};
-use crate::rng::mix;
-use crate::segment::Fetch;
+use crate::neighbour::Neighbour;
+use crate::ranges::ChunkSet;
+use crate::segment::{Fetch, Segment};
 use crate::time::Now;
 
 /// What the rescue allows for besides the transfer itself: the player's own handling, and the noise of timers.
@@ -33,6 +37,14 @@ const MAX_RANK: u32 = 6;
 /// A neighbour whose newest segment is further behind than this is not about to fetch the segment in question.
 const CONTENDER_REACH: u64 = 3;
 
+/// A live segment is fetched in stripes of at least this many chunks, by at most so many viewers at once: what one
+/// brings is on its way to the others while the rest is still at the origin.
+const STRIPE_CHUNKS: u32 = 4;
+const MAX_STRIPES: u32 = 3;
+
+/// Most segments of which it is remembered that somebody fetches them.
+const MAX_UNDER_WAY: usize = 64;
+
 /// After joining a swarm with others in it, how long segments that are not urgent wait for the first neighbour.
 const JOIN_GRACE: Duration = Duration::from_secs(5);
 
@@ -42,8 +54,13 @@ const FETCH_STALL: Duration = Duration::from_secs(8);
 /// Failed HTTP requests in a row after which the player's own loader may try.
 const MAX_FAILURES: u32 = 4;
 
+/// How many candidates look for a new live segment in the catalogue file at once, and how long the others wait to hear
+/// of it before they look too.
+const CATALOGUE_READERS: usize = 4;
+const CATALOGUE_HEARSAY: Duration = Duration::from_millis(1500);
+
 /// Between two looks at the catalogue file: while entries are missing, and where there was no file.
-const CATALOGUE_EVERY: Duration = Duration::from_secs(2);
+const CATALOGUE_EVERY: Duration = Duration::from_millis(500);
 const CATALOGUE_ABSENT: Duration = Duration::from_secs(60);
 
 /// What is known of the origin.
@@ -77,15 +94,23 @@ impl Origin {
     }
 }
 
-/// What a demanded segment that HTTP is not fetching may hope for.
+/// What to do about the origin for a segment that is not urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outlook {
-    /// Neighbours hold some of it.
-    Held,
+enum Plan {
+    /// Neighbours hold some of it, or will: nothing, before the rescue.
+    Wait,
     /// Somebody may have it by then.
     WaitUntil(Now),
-    /// Nobody will bring it.
-    None,
+    /// Fetch these chunks, all that are missing where there is no range.
+    Fetch(Option<ChunkRange>),
+}
+
+/// What somebody in the swarm has said to be fetching of a segment.
+#[derive(Debug, Default)]
+pub(crate) struct UnderWay {
+    at: Now,
+    all: bool,
+    chunks: ChunkSet,
 }
 
 impl Engine {
@@ -98,73 +123,152 @@ impl Engine {
         let bytes = segment.missing_bytes().unwrap_or(u64::from(CHUNK_LEN) * 8);
         let reserve = self.origin.predict(bytes).mul_f64(RESCUE_FACTOR) + RESCUE_MARGIN;
         let rescue = now + slack.saturating_sub(reserve);
-        let wait = match self.outlook(id) {
-            _ if rescue <= now || segment.differs => None,
-            Outlook::Held => Some(rescue),
-            Outlook::WaitUntil(at) => Some(at.min(rescue)).filter(|at| *at > now),
-            Outlook::None => None,
-        };
-        match wait {
-            Some(at) => self.wake_at(at),
-            None => self.fetch(id),
+        let plan =
+            if rescue <= now || segment.differs { Plan::Fetch(segment.missing_range()) } else { self.outlook(id) };
+        match plan {
+            Plan::WaitUntil(at) if at.min(rescue) > now => self.wake_at(at.min(rescue)),
+            Plan::WaitUntil(_) => self.fetch(id, segment.missing_range()),
+            Plan::Wait => self.wake_at(rescue),
+            Plan::Fetch(chunks) => self.fetch(id, chunks),
         }
     }
 
-    fn outlook(&self, id: SegmentId) -> Outlook {
+    /// Whether this peer should fetch a segment that is not urgent.
+    fn outlook(&self, id: SegmentId) -> Plan {
+        let Some(segment) = self.segments.get(&id) else { return Plan::Wait };
+        if self.timeline.is_live(id.track)
+            && let Some(plan) = self.duty(id, segment)
+        {
+            return plan;
+        }
+        self.turn_among_neighbours(id, segment)
+    }
+
+    /// What the election in the whole swarm says of a live segment. `None` where there was none.
+    fn duty(&self, id: SegmentId, segment: &Segment) -> Option<Plan> {
+        let order = self.candidates.order(id);
+        if order.is_empty() || self.ready().next().is_none() {
+            return None;
+        }
+        // A seed that keeps up will have it in a moment; one that has stopped falls behind, and the election counts again.
+        let is_near = |neighbour: &Neighbour| {
+            neighbour.furthest(id.track).is_some_and(|seq| seq.0.saturating_add(CONTENDER_REACH) >= id.seq.0)
+        };
+        if self.ready().any(|(_, neighbour)| neighbour.is_seed() && is_near(neighbour)) {
+            return Some(Plan::Wait);
+        }
+        let Some(place) = order.iter().position(|nonce| *nonce == self.nonce) else { return Some(Plan::Wait) };
+        let count = segment.len.map_or(0, SegmentLen::chunk_count);
+        // Chunks can be passed on one by one only where their hashes are known; else one goes for the whole segment.
+        let stripes =
+            if segment.hashes.is_empty() { 1 } else { (count / STRIPE_CHUNKS).clamp(1, MAX_STRIPES) as usize };
+        let stripes = stripes.min(order.len());
+        let (stripe, backup) = ((place % stripes) as u32, (place / stripes) as u32);
+        let per_stripe = count.div_ceil(stripes as u32);
+        let first = stripe * per_stripe;
+        let chunks = ChunkRange { first: ChunkIndex(first), count: per_stripe.min(count.saturating_sub(first)) };
+        let under_way = self.under_way.get(&id).filter(|under_way| under_way.at + self.patience() > self.now);
+        let is_coming = |index: ChunkIndex| {
+            let chunk = ChunkId { segment: id, index };
+            segment.held.contains(index)
+                || under_way.is_some_and(|under_way| under_way.all || under_way.chunks.contains(index))
+                || self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds(chunk))
+        };
+        let whole = stripes == 1;
+        let coming = if count == 0 { under_way.is_some() } else { chunks.iter().all(is_coming) };
+        let turn = segment.since.unwrap_or(self.now) + RANK_STEP * backup;
+        Some(match (coming, whole) {
+            (true, _) => Plan::Wait,
+            (false, _) if turn > self.now => Plan::WaitUntil(turn),
+            (false, true) => Plan::Fetch(segment.missing_range()),
+            (false, false) => Plan::Fetch(Some(chunks)),
+        })
+    }
+
+    /// Whether it is this peer's turn among its neighbours, each of whom ranks itself the same way.
+    fn turn_among_neighbours(&self, id: SegmentId, segment: &Segment) -> Plan {
         let now = self.now;
-        let Some(segment) = self.segments.get(&id) else { return Outlook::None };
         let since = segment.since.unwrap_or(now);
-        let mut rank = 0;
-        let mut announced: Option<Now> = None;
+        let mut before = 0;
         let mut any_ready = false;
-        let own = election_rank(self.nonce, id);
+        let own = rank(self.nonce, id);
         for (_, neighbour) in self.ready() {
             any_ready = true;
             if neighbour.gives() && neighbour.holds_any(id) {
-                return Outlook::Held;
-            }
-            if neighbour.gives()
-                && let Some(at) = neighbour.fetching_since(id)
-            {
-                announced = announced.max(Some(at));
+                return Plan::Wait;
             }
             let near =
                 neighbour.furthest(id.track).is_some_and(|seq| seq.0.saturating_add(CONTENDER_REACH) >= id.seq.0);
             let nonce = neighbour.hello.as_ref().map_or(0, |hello| hello.nonce);
-            if near && neighbour.gives() && !neighbour.is_seed() && election_rank(nonce, id) < own {
-                rank += 1;
-            }
-            // A seed that is up to date will have it in a moment.
-            if near && neighbour.is_seed() && self.timeline.is_live(id.track) {
-                rank += 2;
+            if near && neighbour.gives() && !neighbour.is_seed() && rank(nonce, id) < own {
+                before += 1;
             }
         }
-        if let Some(at) = announced {
-            let patience = self.origin.predict(u64::from(CHUNK_LEN) * 8) * 2 + Duration::from_millis(500);
-            if at + patience > now {
-                return Outlook::WaitUntil(at + patience);
-            }
+        if let Some(under_way) = self.under_way.get(&id)
+            && under_way.at + self.patience() > now
+        {
+            return Plan::WaitUntil(under_way.at + self.patience());
         }
-        if rank > 0 {
-            return Outlook::WaitUntil(since + RANK_STEP * rank.min(MAX_RANK));
+        if before > 0 {
+            return Plan::WaitUntil(since + RANK_STEP * before.min(MAX_RANK));
         }
         let joining = self.swarm.filter(|(at, peers)| *peers > 1 && *at + JOIN_GRACE > now && !any_ready);
-        joining.map_or(Outlook::None, |(at, _)| Outlook::WaitUntil(at + JOIN_GRACE))
+        joining.map_or(Plan::Fetch(segment.missing_range()), |(at, _)| Plan::WaitUntil(at + JOIN_GRACE))
     }
 
-    /// Starts an HTTP request for what is missing of the segment.
-    fn fetch(&mut self, id: SegmentId) {
+    /// How long after its announcement a fetch of another's should have brought something.
+    fn patience(&self) -> Duration {
+        self.origin.predict(u64::from(CHUNK_LEN) * 8) * 2 + Duration::from_millis(500)
+    }
+
+    /// Somebody fetches these chunks from the origin, all of them where there is no range.
+    pub(crate) fn on_fetching(&mut self, peer: PeerId, id: SegmentId, chunks: Option<ChunkRange>) {
+        if self.note_under_way(id, chunks) && self.timeline.is_live(id.track) {
+            self.tell_viewers(&[Message::Fetching { segment: id, chunks }], Some(peer));
+        }
+    }
+
+    /// Returns whether that is news.
+    fn note_under_way(&mut self, id: SegmentId, chunks: Option<ChunkRange>) -> bool {
+        let now = self.now;
+        if self.under_way.len() >= MAX_UNDER_WAY && !self.under_way.contains_key(&id) {
+            let oldest = self.under_way.iter().map(|(id, under_way)| (under_way.at, id)).min();
+            if let Some((_, oldest)) = oldest {
+                self.under_way.remove(&oldest);
+            }
+        }
+        let under_way = self.under_way.or_insert_with(id, || UnderWay { at: now, ..UnderWay::default() });
+        let news = match chunks {
+            _ if under_way.all => false,
+            None => {
+                under_way.all = true;
+                true
+            }
+            Some(range) => {
+                let before = under_way.chunks.len();
+                under_way.chunks.insert_range(range);
+                under_way.chunks.len() > before
+            }
+        };
+        if news {
+            under_way.at = now;
+        }
+        news
+    }
+
+    /// Starts an HTTP request for some chunks of the segment, or all of it.
+    fn fetch(&mut self, id: SegmentId, chunks: Option<ChunkRange>) {
         let now = self.now;
         let fetch = FetchId(self.next_id());
         let Some(segment) = self.segments.get_mut(&id) else { return };
-        let chunks = segment.missing_range().filter(|_| !segment.differs);
+        let chunks = chunks.filter(|_| !segment.differs);
         let range = segment.len.zip(chunks).map(|(len, chunks)| len.byte_range(chunks));
         segment.arrival.requested.get_or_insert(now);
         segment.fetch = Some(Fetch { id: fetch, range, started: now, head: None, last_progress: now, bytes: 0 });
         self.fetches.insert(fetch, id);
         self.cancel_fetched_asks(id);
         self.emit(Output::Fetch { fetch, segment: id, range });
-        if self.config.uploads {
+        if self.note_under_way(id, chunks) && self.config.uploads {
             self.tell_viewers(&[Message::Fetching { segment: id, chunks }], None);
         }
         self.wake_at(now + FETCH_STALL);
@@ -299,7 +403,7 @@ impl Engine {
     /// Decides between another try, the neighbours, and the player's own loader.
     fn on_origin_failed(&mut self, id: SegmentId, status: Option<u16>) {
         let now = self.now;
-        let held = self.outlook(id) == Outlook::Held;
+        let held = self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds_any(id));
         let Some(segment) = self.segments.get_mut(&id) else { return };
         let count = segment.failures.map_or(0, |(_, count)| count) + 1;
         segment.failures = Some((now, count));
@@ -338,30 +442,32 @@ impl Engine {
 
     pub(crate) fn look_for_catalogue(&mut self) {
         let now = self.now;
-        let needed = !self.is_open()
-            && self.config.role == headwater_wire::Role::Viewer
-            && !self.origin.catalogue_under_way
-            && !self.neighbours.is_empty()
-            && self.lacks_entries();
-        if !needed {
+        if self.is_open()
+            || self.config.role == Role::Seed
+            || self.origin.catalogue_under_way
+            || self.neighbours.is_empty()
+        {
             return;
         }
-        match self.origin.catalogue_next.filter(|at| *at > now) {
-            Some(at) => self.wake_at(at),
-            None => {
-                self.origin.catalogue_under_way = true;
-                self.emit(Output::FetchCatalogue);
-            }
+        // Of a live stream a few look, and the others hear it from them.
+        let lacking: Option<Now> = self
+            .active
+            .iter()
+            .chain(self.latest.values().copied())
+            .filter(|id| self.catalogue.get(*id).is_none())
+            .map(|id| {
+                let since = self.segments.get(&id).and_then(|segment| segment.since).unwrap_or(now);
+                let order = if self.timeline.is_live(id.track) { self.candidates.order(id) } else { Vec::new() };
+                let place = order.iter().position(|nonce| *nonce == self.nonce);
+                let looks_first = order.is_empty() || place.is_some_and(|place| place < CATALOGUE_READERS);
+                if looks_first { since } else { since + CATALOGUE_HEARSAY }
+            })
+            .min();
+        let Some(due) = lacking.map(|due| due.max(self.origin.catalogue_next.unwrap_or(due))) else { return };
+        if due > now {
+            return self.wake_at(due);
         }
+        self.origin.catalogue_under_way = true;
+        self.emit(Output::FetchCatalogue);
     }
-
-    /// Whether a segment that is on its way, or the last one demanded, has no entry.
-    fn lacks_entries(&self) -> bool {
-        self.active.iter().chain(self.latest.values().copied()).any(|id| self.catalogue.get(id).is_none())
-    }
-}
-
-/// The place of a peer in the election for one segment: everyone computes the same order.
-fn election_rank(nonce: u64, id: SegmentId) -> u64 {
-    mix(nonce ^ mix(id.track.0 ^ mix(id.seq.0)))
 }

@@ -12,7 +12,7 @@ use crate::map::SortedSet;
 
 /// How many segments beyond the one last demanded are asked of peers: enough to keep several neighbours busy, few enough
 /// that a change of rendition wastes little.
-pub(crate) const AHEAD: usize = 3;
+pub(crate) const AHEAD: u64 = 3;
 
 impl Engine {
     pub(crate) fn schedule_downloads(&mut self) {
@@ -36,15 +36,16 @@ impl Engine {
         self.look_for_catalogue();
     }
 
-    /// Makes segments active that the player will demand soon and that a neighbour holds. Says which those are.
+    /// Makes segments active that the player will demand soon and that a neighbour holds: of a live stream also those that
+    /// the player's own playlist does not list yet. Says which those may be.
     fn want_ahead(&mut self) -> SortedSet<SegmentId> {
-        let Some(position) = self.timeline.position(self.now) else { return SortedSet::default() };
-        let until = position.after(self.config.prefetch);
+        let now = self.now;
         let next = |last: &SegmentId| {
-            let from = SegmentId { track: last.track, seq: last.seq.saturating_add(1) };
-            self.timeline.upcoming(from, until).take(AHEAD)
+            let last = *last;
+            (1..=AHEAD).map(move |step| SegmentId { track: last.track, seq: last.seq.saturating_add(step) })
         };
-        let ahead: SortedSet<SegmentId> = self.latest.values().flat_map(next).collect();
+        let is_near = |id: &SegmentId| self.timeline.slack(now, *id).is_some_and(|slack| slack <= self.config.prefetch);
+        let ahead: SortedSet<SegmentId> = self.latest.values().flat_map(next).filter(is_near).collect();
         for id in ahead.iter() {
             let new = !self.segments.contains_key(&id);
             if new && self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds_any(id)) {

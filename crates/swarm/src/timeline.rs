@@ -63,19 +63,22 @@ impl Timeline {
     }
 
     /// The time until the player must have `segment`: zero where it waits for it already, `None` where nothing is known.
+    /// A live segment that the own playlist does not list yet is taken to follow what it lists.
     pub(crate) fn slack(&self, now: Now, segment: SegmentId) -> Option<Duration> {
-        let place = self.place(segment)?;
+        let start = self.place(segment).map(|place| place.start).or_else(|| self.expected_start(segment))?;
         let position = self.position(now)?;
         let (_, playhead) = self.playhead?;
-        let ahead = place.start.ahead_of(position);
+        let ahead = start.ahead_of(position);
         // A paused player may be started at any moment: it is as urgent as one that plays.
         let rate = playhead.rate_permille.max(1000);
         Some(ahead.mul_f64(1000.0 / f64::from(rate)))
     }
 
-    /// The listed segments from `from` on, in its track, that begin before `until`.
-    pub(crate) fn upcoming(&self, from: SegmentId, until: MediaTime) -> impl Iterator<Item = SegmentId> {
-        self.places.from(from).take_while(move |(_, place)| place.start < until).map(|(id, _)| id)
+    fn expected_start(&self, segment: SegmentId) -> Option<MediaTime> {
+        let (_, last) = self.places.ends(segment.track).filter(|(_, last)| *last < segment.seq)?;
+        let place = self.place(SegmentId { track: segment.track, seq: last })?;
+        let between = u32::try_from(segment.seq.0 - last.0).ok()?;
+        Some(place.start.after(place.duration.saturating_mul(between)))
     }
 
     /// Whether `segment` is listed and the player is not past its end.
@@ -137,7 +140,9 @@ mod tests {
         assert_eq!(timeline.slack(at + Duration::from_secs(1), segment(5)), Some(Duration::from_secs(5)));
         assert_eq!(timeline.slack(at + Duration::from_secs(9), segment(5)), Some(Duration::from_secs(4)));
         assert_eq!(timeline.slack(at, segment(1)), Some(Duration::ZERO));
-        assert_eq!(timeline.slack(at, segment(99)), None);
+        // Not listed yet, and taken to follow.
+        assert_eq!(timeline.slack(at, segment(12)), Some(Duration::from_secs(20)));
+        assert_eq!(timeline.slack(at, SegmentId { track: TrackId(9), seq: SeqNo(5) }), None);
     }
 
     #[test]

@@ -153,6 +153,8 @@ fn message() -> impl Strategy<Value = Message> {
         }),
         1 => any::<u32>().prop_map(|nonce| Message::Pong { nonce }),
         1 => Just(Message::Bye { reason: ByeReason::Leaving }),
+        2 => (0..2_u64, 0..3_u64, prop::collection::vec(any::<u64>(), 1..17))
+            .prop_map(|(track, epoch, nonces)| Message::Candidates { track: TrackId(track), epoch, nonces }),
     ]
 }
 
@@ -399,8 +401,9 @@ fn run(ops: Vec<Op>, open: bool) -> Result<(), TestCaseError> {
                 engine.handle_input(now, Input::CatalogueFetched { found });
             }
             Op::Signed { segment, chunks, issued_ms } => {
-                let (len, _, root) = truth(chunks);
-                let entries = vec![Entry { seq: segment.seq, len, root }];
+                let (len, hashes, root) = truth(chunks);
+                let hashes = if chunks == 2 { hashes } else { Vec::new() };
+                let entries = vec![Entry { seq: segment.seq, len, root, hashes }];
                 let body =
                     BatchBody { version: BATCH_VERSION, scope: Scope::Any, track: segment.track, issued_ms, entries };
                 let bytes = body.signing_bytes().unwrap();

@@ -12,7 +12,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::geometry::SegmentLen;
-use crate::hash::RootHash;
+use crate::hash::{ChunkHash, RootHash};
 use crate::id::{SegmentId, SeqNo, SwarmName, TrackId};
 use crate::limits::{MAX_BATCH_ENTRIES, MAX_BATCH_LEN, MAX_CATALOGUE_FILE_LEN};
 
@@ -74,7 +74,7 @@ impl Scope {
 }
 
 /// One segment of a catalogue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Its number in the track.
     pub seq: SeqNo,
@@ -82,6 +82,22 @@ pub struct Entry {
     pub len: SegmentLen,
     /// Its root hash.
     pub root: RootHash,
+    /// The hashes of its chunks, or none. Live streams carry them, so that a chunk can be checked and passed on the moment
+    /// it comes, by whoever fetches it first; on demand there is time to ask a peer for them, and the catalogue stays small.
+    pub hashes: Vec<ChunkHash>,
+}
+
+impl Entry {
+    /// The entry of a whole segment, or `None` where no segment has that many bytes.
+    #[must_use]
+    pub fn of_segment(seq: SeqNo, segment: &[u8], with_hashes: bool) -> Option<Self> {
+        let (len, hashes, root) = RootHash::of_segment(segment)?;
+        Some(Self { seq, len, root, hashes: if with_hashes { hashes } else { Vec::new() } })
+    }
+
+    fn is_well_formed(&self) -> bool {
+        self.hashes.is_empty() || self.hashes.len() == self.len.chunk_count() as usize
+    }
 }
 
 /// What is signed: entries of one track.
@@ -135,8 +151,8 @@ impl BatchBody {
     }
 
     /// The segments it names.
-    pub fn segments(&self) -> impl Iterator<Item = (SegmentId, Entry)> {
-        self.entries.iter().map(|entry| (SegmentId { track: self.track, seq: entry.seq }, *entry))
+    pub fn segments(&self) -> impl Iterator<Item = (SegmentId, &Entry)> {
+        self.entries.iter().map(|entry| (SegmentId { track: self.track, seq: entry.seq }, entry))
     }
 }
 
@@ -180,6 +196,9 @@ impl SignedBatch {
             return Err(CatalogueError::Malformed);
         }
         check_count(body.entries.len())?;
+        if !body.entries.iter().all(Entry::is_well_formed) {
+            return Err(CatalogueError::Malformed);
+        }
         Ok((Self(bytes.to_vec()), body))
     }
 
@@ -268,7 +287,7 @@ mod tests {
             scope: Scope::of_swarm(&SwarmName::new("K/v.m3u8").unwrap()),
             track: TrackId::of_key("v.m3u8"),
             issued_ms: 1_700_000_000_000,
-            entries: vec![Entry { seq: SeqNo(4), len, root }, Entry { seq: SeqNo(5), len, root }],
+            entries: [4, 5].map(|seq| Entry { seq: SeqNo(seq), len, root, hashes: vec![] }).to_vec(),
         }
     }
 
@@ -291,6 +310,15 @@ mod tests {
         let mut bytes = signed().as_bytes().to_vec();
         bytes[BODY_AT] = 2;
         assert_eq!(SignedBatch::parse(&bytes), Err(CatalogueError::Version(2)));
+    }
+
+    #[test]
+    fn an_entry_has_all_hashes_or_none() {
+        let mut body = body();
+        body.entries[0].hashes = vec![ChunkHash([1; 32]); 2];
+        let bytes = body.signing_bytes().unwrap();
+        let batch = SignedBatch::assemble(PublicKey([9; 32]), Signature([3; 64]), &bytes);
+        assert_eq!(batch, Err(CatalogueError::Malformed));
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub const MAX_HASHES: usize = 256;
 /// Most sequence ranges of one `Have` message, and most chunk ranges of one `HaveChunks`: fits [`MIN_MAX_FRAME`].
 pub const MAX_RANGES: usize = 512;
 
+/// Most candidates for the origin that are known of a stretch of a live track: enough that some of them are still there
+/// a minute later.
+pub const MAX_CANDIDATES: usize = 16;
+
 /// Most entries of one signed batch: about 11 KiB, so that it fits [`MIN_MAX_FRAME`].
 pub const MAX_BATCH_ENTRIES: usize = 256;
 

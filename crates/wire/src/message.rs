@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::geometry::{ChunkRange, SegmentLen};
 use crate::hash::ChunkHash;
 use crate::id::{SegmentId, SeqNo, TrackId};
-use crate::limits::{MAX_BATCH_LEN, MAX_FEATURES, MAX_HASHES, MAX_RANGES, MAX_TEXT_LEN};
+use crate::limits::{MAX_BATCH_LEN, MAX_CANDIDATES, MAX_FEATURES, MAX_HASHES, MAX_RANGES, MAX_TEXT_LEN};
 
 /// What a peer is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -191,6 +191,16 @@ pub enum Message {
         /// Why.
         reason: ByeReason,
     },
+    /// Those viewers of a live track, anywhere in the swarm, that may go to the origin in some stretch of it: passed on
+    /// from neighbour to neighbour, so that everyone knows the same few.
+    Candidates {
+        /// The track.
+        track: TrackId,
+        /// The stretch: the sequence numbers from `epoch * 16` on, sixteen of them.
+        epoch: u64,
+        /// Their nonces, at most [`MAX_CANDIDATES`].
+        nonces: Vec<u64>,
+    },
 }
 
 /// What is wrong with a control message.
@@ -243,6 +253,7 @@ impl Message {
                 let end = u32::try_from(count).ok().and_then(|count| first.checked_add(count));
                 count > 0 && count <= MAX_HASHES && end.is_some_and(|end| end <= len.chunk_count())
             }
+            Self::Candidates { nonces, .. } => !nonces.is_empty() && nonces.len() <= MAX_CANDIDATES,
             Self::GetHashes { .. } | Self::Ping { .. } | Self::Pong { .. } | Self::Bye { .. } => true,
         }
     }

@@ -47,7 +47,10 @@ fn vectors() -> BTreeMap<&'static str, String> {
         scope: Scope::of_swarm(&swarm),
         track,
         issued_ms: 1_800_000_000_000,
-        entries: vec![Entry { seq: SeqNo(300), len, root }],
+        entries: vec![
+            Entry { seq: SeqNo(300), len, root, hashes: hashes.clone() },
+            Entry { seq: SeqNo(301), len, root, hashes: vec![] },
+        ],
     };
     let signing_bytes = body.signing_bytes().unwrap();
     let batch = SignedBatch::assemble(PublicKey([0xaa; 32]), Signature([0x55; 64]), &signing_bytes).unwrap();
@@ -79,6 +82,7 @@ fn vectors() -> BTreeMap<&'static str, String> {
         ),
         ("ping", control(Message::Ping { nonce: 7 })),
         ("pong", control(Message::Pong { nonce: 7 })),
+        ("candidates", control(Message::Candidates { track, epoch: 18, nonces: vec![1, 0x0102_0304_0506_0708] })),
         ("bye", control(Message::Bye { reason: ByeReason::BadData })),
         (
             "data",

@@ -94,11 +94,11 @@ fn stand_in(bytes: &[u8]) -> Signature {
 
 /// The publisher's batch for some segments.
 pub fn batch(setting: &Setting, seqs: impl Iterator<Item = u64>) -> SignedBatch {
+    let live = setting.live_window.is_some();
     let entries = seqs
         .map(|seq| {
             let id = SegmentId { track: TRACK, seq: SeqNo(seq) };
-            let (len, _, root) = RootHash::of_segment(&segment_bytes(id, setting.segment_len)).unwrap();
-            Entry { seq: SeqNo(seq), len, root }
+            Entry::of_segment(SeqNo(seq), &segment_bytes(id, setting.segment_len), live).unwrap()
         })
         .collect();
     sign(&BatchBody { version: BATCH_VERSION, scope: scope(), track: TRACK, issued_ms: 1, entries })

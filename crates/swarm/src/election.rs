@@ -1,0 +1,114 @@
+//! Who goes to the origin for a live segment, of everyone in the swarm.
+//!
+//! An election among neighbours alone sends one in every dozen viewers to the origin. So viewers of a live track pass the
+//! sixteen smallest `mix(nonce, stretch)` of all of them around, as sketches that count distinct elements do: after a few
+//! rounds everyone knows the same sixteen, whatever the size of the swarm, without a server, in each part of a swarm that
+//! fell apart. They are drawn anew for every stretch of sixteen segments, so that those who left do not stay, and the
+//! candidates of one stretch serve in the next, when everyone has heard of them. The order among them is drawn for each
+//! segment.
+
+use headwater_wire::limits::MAX_CANDIDATES;
+use headwater_wire::{Message, PeerId, Role, SegmentId, TrackId};
+
+use crate::engine::Engine;
+use crate::io::MediaKind;
+use crate::map::SortedMap;
+use crate::rng::mix;
+
+/// Segments of one stretch.
+const STRETCH: u64 = 16;
+
+/// Most stretches remembered, of all tracks together.
+const MAX_LISTS: usize = 16;
+
+type Key = (TrackId, u64);
+
+/// The candidates known.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates {
+    /// Nonces by their hash, for each track and stretch.
+    lists: SortedMap<Key, SortedMap<u64, u64>>,
+    /// What is not passed on yet.
+    news: SortedMap<Key, Vec<u64>>,
+}
+
+impl Candidates {
+    /// Notes a candidate. Keeps the smallest; says nothing where that changes nothing.
+    fn note(&mut self, key: Key, nonce: u64) {
+        if !self.lists.contains_key(&key) && self.lists.len() >= MAX_LISTS {
+            // The oldest stretch goes; one that is older still is not worth remembering.
+            let oldest = self.lists.iter().map(|(key, _)| key).min_by_key(|(_, epoch)| *epoch);
+            match oldest {
+                Some(oldest) if oldest.1 < key.1 => self.lists.remove(&oldest),
+                _ => return,
+            };
+        }
+        let list = self.lists.or_default(key);
+        if list.insert(mix(nonce ^ mix(key.1)), nonce).is_some() {
+            return;
+        }
+        if list.len() > MAX_CANDIDATES && list.pop_last().is_some_and(|(_, dropped)| dropped == nonce) {
+            return;
+        }
+        self.news.or_default(key).push(nonce);
+    }
+
+    /// The candidates for a segment, whoever is to go first first.
+    pub(crate) fn order(&self, id: SegmentId) -> Vec<u64> {
+        let epoch = id.seq.0 / STRETCH;
+        let settled = epoch.checked_sub(1).and_then(|before| self.lists.get(&(id.track, before)));
+        let Some(list) = settled.or_else(|| self.lists.get(&(id.track, epoch))) else { return Vec::new() };
+        let ranked: SortedMap<u64, u64> = list.values().map(|nonce| (rank(*nonce, id), *nonce)).collect();
+        ranked.values().copied().collect()
+    }
+
+    fn messages(map: &SortedMap<Key, Vec<u64>>) -> Vec<Message> {
+        let mut messages = Vec::new();
+        for ((track, epoch), nonces) in map {
+            for part in nonces.chunks(MAX_CANDIDATES) {
+                messages.push(Message::Candidates { track, epoch, nonces: part.to_vec() });
+            }
+        }
+        messages
+    }
+}
+
+/// The place of a peer in the order for one segment: everyone computes the same.
+pub(crate) fn rank(nonce: u64, id: SegmentId) -> u64 {
+    mix(nonce ^ mix(id.track.0 ^ mix(id.seq.0)))
+}
+
+impl Engine {
+    /// Stands for election in the stretch that the player is in.
+    pub(crate) fn stand(&mut self) {
+        if !self.config.uploads || self.config.role == Role::Seed {
+            return;
+        }
+        let latest = [MediaKind::Main, MediaKind::Audio].map(|kind| self.latest.get(&kind).copied());
+        for id in latest.into_iter().flatten() {
+            if self.timeline.is_live(id.track) {
+                self.candidates.note((id.track, id.seq.0 / STRETCH), self.nonce);
+            }
+        }
+    }
+
+    pub(crate) fn on_candidates(&mut self, track: TrackId, epoch: u64, nonces: &[u64]) {
+        for nonce in nonces {
+            self.candidates.note((track, epoch), *nonce);
+        }
+    }
+
+    /// What to pass on of candidates that were not known before.
+    pub(crate) fn candidate_news(&mut self) -> Vec<Message> {
+        Candidates::messages(&std::mem::take(&mut self.candidates.news))
+    }
+
+    /// Tells a new neighbour all candidates known.
+    pub(crate) fn tell_candidates(&mut self, peer: PeerId) {
+        let lists = self.candidates.lists.iter();
+        let all = lists.map(|(key, list)| (key, list.values().copied().collect())).collect();
+        for message in Candidates::messages(&all) {
+            self.send(peer, &message);
+        }
+    }
+}
