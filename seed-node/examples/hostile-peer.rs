@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p headwater-seed --example hostile-peer -- --src URL --signal WS_URL --key PUBLIC_KEY`
 //!
-//! It says `hostile-peer in SWARM (N tracks)` on standard output when it is in the swarm, and runs until it is killed.
+//! It says `hostile-peer ready in SWARM (N tracks)` on standard output when it is in the swarm, and runs until it is killed.
 
 use std::process::ExitCode;
 
@@ -71,7 +71,7 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
     let (_seed, mut events) = Seed::start_tampering(http, config, Some(Box::new(FlipBits)));
     loop {
         match events.recv().await? {
-            NodeEvent::Joined(_) => println!("hostile-peer in {swarm} ({tracks} tracks)"),
+            NodeEvent::Joined(_) => println!("hostile-peer ready in {swarm} ({tracks} tracks)"),
             event => eprintln!("{event:?}"),
         }
     }

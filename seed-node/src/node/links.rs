@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use headwater_wire::PeerId;
-use headwater_wire::signal::SignalData;
+use headwater_wire::signal::{IceServer, SignalData};
+use tokio::sync::mpsc;
 
 use crate::transport::{Link, LinkId, LinkReport, LinkRequest, OutgoingChunk, Transport};
-use tokio::sync::mpsc;
 
 /// Peers that are refused; the oldest are forgiven first. Ids are the signalling server's to give, so that a longer
 /// memory would not help against one who comes back under a new one.
@@ -41,7 +41,7 @@ impl Links {
         transport: &dyn Transport,
         peer: PeerId,
         offer: bool,
-        ice_servers: &[headwater_wire::signal::IceServer],
+        ice_servers: &[IceServer],
     ) -> bool {
         if self.banned.contains(&peer) {
             tracing::debug!(%peer, "refusing a banned peer");

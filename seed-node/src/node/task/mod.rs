@@ -1,25 +1,27 @@
-//! The node's task: turns what happens into the engine's inputs, and does what its outputs say.
+//! The node's task: turns what happens into the engine's inputs. What the outputs say is done in [`perform`].
 
-use std::collections::{BTreeMap, VecDeque};
+mod perform;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
-use headwater_swarm::{DataVerdict, DeliveryReport, DemandId, Engine, Event, FetchId, Input, Now, Output, Stats};
+use headwater_swarm::{BatchSource, DataVerdict, DemandId, Engine, FetchId, Input, Now, Stats};
 use headwater_wire::frame::{DATA_HEADER_LEN, encode_control};
 use headwater_wire::message::ByeReason;
-use headwater_wire::signal::{IceServer, StatsReport};
-use headwater_wire::{ChunkHash, ChunkId, DataHeader, Frame, Message, PeerId, SegmentId, SignedBatch};
+use headwater_wire::signal::{IceServer, SignalData, StatsReport};
+use headwater_wire::{ChunkHash, ChunkId, DataHeader, Frame, Message, PeerId, SegmentId};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::fetch::{Fetch, FetchReport, fetch_catalogue};
+use super::fetch::FetchReport;
 use super::links::Links;
 use super::{Command, Delivered, DemandError, Location, NodeConfig, NodeEvent, OriginAccess, Tamper};
-use crate::key::verify;
 use crate::signalling::{Signalling, SignallingEvent, SignallingRequest};
 use crate::store::Store;
-use crate::transport::{LinkEvent, LinkReport, OutgoingChunk, REPORT_QUEUE, Transport};
+use crate::transport::{LinkEvent, LinkReport, REPORT_QUEUE, Transport};
 
 /// Chunks of HTTP bodies waiting for the node: 4 MiB at most. A full queue holds the requests back.
 const FETCH_QUEUE: usize = 64;
@@ -32,20 +34,12 @@ const SPARE_LINKS: usize = 32;
 
 type Reply = oneshot::Sender<Result<Delivered, DemandError>>;
 
-/// An input that doing an output led to.
-enum FollowUp {
-    Verified(headwater_swarm::VerifyId, bool),
-    Sent(PeerId, ChunkId),
-    Lost(PeerId),
-    FetchFailed(FetchId),
-}
-
 pub(super) struct NodeTask {
     engine: Engine,
     store: Store,
     links: Links,
     signalling: Signalling,
-    transport: std::sync::Arc<dyn Transport>,
+    transport: Arc<dyn Transport>,
     keys: Vec<VerifyingKey>,
     origin: Option<OriginAccess>,
     tamper: Option<Box<dyn Tamper>>,
@@ -175,7 +169,7 @@ impl NodeTask {
             SignallingEvent::Connect { peer, offer } => self.connect(peer, offer),
             SignallingEvent::Signal { from, data } => {
                 // An offer without a `connect` before it: this side joined again in between.
-                if !self.links.contains(from) && matches!(data, headwater_wire::signal::SignalData::Offer { .. }) {
+                if !self.links.contains(from) && matches!(data, SignalData::Offer { .. }) {
                     self.connect(from, false);
                 }
                 self.links.signal(from, data);
@@ -265,148 +259,12 @@ impl NodeTask {
             }
             FetchReport::Catalogue { batches, found } => {
                 for batch in batches {
-                    self.input(Input::Batch { source: headwater_swarm::BatchSource::Origin, bytes: &batch });
+                    self.input(Input::Batch { source: BatchSource::Origin, bytes: &batch });
                     self.drain();
                 }
                 self.input(Input::CatalogueFetched { found });
             }
             FetchReport::Head { .. } => {}
-        }
-    }
-
-    /// Does what the engine says until it has nothing more to say.
-    fn drain(&mut self) {
-        let mut follow_ups = VecDeque::new();
-        loop {
-            match self.engine.poll_output() {
-                Output::Timeout { at } => {
-                    self.wake_at = at;
-                    let Some(follow_up) = follow_ups.pop_front() else { return };
-                    self.follow_up(follow_up);
-                }
-                output => follow_ups.extend(self.perform(output)),
-            }
-        }
-    }
-
-    fn follow_up(&mut self, follow_up: FollowUp) {
-        match follow_up {
-            FollowUp::Verified(verify, valid) => self.input(Input::BatchVerified { verify, valid }),
-            FollowUp::Sent(peer, chunk) => self.input(Input::ChunkSent { peer, chunk }),
-            FollowUp::Lost(peer) => self.lose(peer),
-            FollowUp::FetchFailed(fetch) => self.input(Input::FetchFailed { fetch, status: None }),
-        }
-    }
-
-    fn perform(&mut self, output: Output) -> Option<FollowUp> {
-        match output {
-            Output::Timeout { .. } => None,
-            Output::Send { peer, frame } => (!self.links.send(peer, frame)).then_some(FollowUp::Lost(peer)),
-            Output::SendChunk { peer, chunk, piece_len, .. } => self.send_chunk(peer, chunk, piece_len),
-            Output::Disconnect { peer, reason } => {
-                tracing::debug!(%peer, ?reason, "disconnecting");
-                if reason.is_ban() {
-                    self.links.ban(peer);
-                }
-                self.links.remove(peer);
-                self.store.discard_all(peer);
-                self.signalling.set_connected(self.links.open_peers());
-                self.announce(NodeEvent::Disconnected { peer, reason: Some(reason) });
-                None
-            }
-            Output::WantNeighbours { count } => {
-                self.signalling.tell(SignallingRequest::Want(count));
-                None
-            }
-            Output::Fetch { fetch, segment, range } => self.start_fetch(fetch, segment, range),
-            Output::AbortFetch { fetch } => {
-                if let Some((_, task)) = self.fetches.remove(&fetch) {
-                    task.abort();
-                }
-                None
-            }
-            Output::FetchCatalogue => {
-                tokio::spawn(fetch_catalogue(self.origin.clone(), self.fetch_reports_tx.clone()));
-                None
-            }
-            Output::VerifyBatch { verify, batch } => Some(FollowUp::Verified(verify, self.is_signed(&batch))),
-            Output::KeepChunk { peer, chunk, .. } => {
-                self.store.keep(peer, chunk);
-                None
-            }
-            Output::DropChunk { peer, chunk } => {
-                self.store.discard(peer, chunk);
-                None
-            }
-            Output::Deliver { demand, segment, report } => {
-                self.deliver(demand, segment, report);
-                None
-            }
-            Output::Fail { demand } => {
-                self.answer(demand, Err(DemandError::Unavailable));
-                None
-            }
-            Output::Evict { segment } => {
-                self.store.evict(segment);
-                None
-            }
-            Output::Event(event) => {
-                self.log(event);
-                self.announce(NodeEvent::Engine(event));
-                None
-            }
-        }
-    }
-
-    fn send_chunk(&mut self, peer: PeerId, chunk: ChunkId, piece_len: u32) -> Option<FollowUp> {
-        let Some(mut bytes) = self.store.chunk(chunk) else {
-            tracing::warn!(%peer, segment = %chunk.segment, chunk = chunk.index.0, "the chunk to be sent is not here");
-            return Some(FollowUp::Sent(peer, chunk));
-        };
-        if let Some(tamper) = &mut self.tamper {
-            bytes = tamper.tamper(chunk, bytes);
-        }
-        let outgoing = OutgoingChunk { chunk, bytes, piece_len };
-        (!self.links.send_chunk(peer, outgoing)).then_some(FollowUp::Lost(peer))
-    }
-
-    fn start_fetch(
-        &mut self,
-        fetch: FetchId,
-        segment: SegmentId,
-        range: Option<headwater_wire::ByteRange>,
-    ) -> Option<FollowUp> {
-        let (Some(origin), Some(location)) = (&self.origin, self.locations.get(&segment)) else {
-            return Some(FollowUp::FetchFailed(fetch));
-        };
-        let request = Fetch {
-            id: fetch,
-            http: origin.http.clone(),
-            location: location.clone(),
-            range,
-            reports: self.fetch_reports_tx.clone(),
-        };
-        let task = tokio::spawn(request.run());
-        self.fetches.insert(fetch, (segment, task.abort_handle()));
-        None
-    }
-
-    fn is_signed(&self, batch: &SignedBatch) -> bool {
-        self.keys.iter().any(|key| verify(key, batch))
-    }
-
-    fn deliver(&mut self, demand: DemandId, segment: SegmentId, report: DeliveryReport) {
-        let delivered = self.store.segment(segment, report.len.bytes()).map(|bytes| Delivered { bytes, report });
-        if delivered.is_none() {
-            tracing::error!(%segment, "the segment to be delivered is not whole");
-        }
-        self.answer(demand, delivered.ok_or(DemandError::Unavailable));
-    }
-
-    fn answer(&mut self, demand: DemandId, answer: Result<Delivered, DemandError>) {
-        if let Some(reply) = self.demands.remove(&demand) {
-            // Nobody waits any more where sending fails.
-            let _ = reply.send(answer);
         }
     }
 
@@ -422,19 +280,6 @@ impl NodeTask {
         self.store.discard_all(peer);
         self.signalling.set_connected(self.links.open_peers());
         self.input(Input::PeerDisconnected { peer });
-    }
-
-    fn log(&self, event: Event) {
-        match event {
-            Event::NeighbourReady { peer, seed } => tracing::debug!(%peer, seed, "neighbour ready"),
-            Event::PeerBanned { peer, reason } => tracing::warn!(%peer, ?reason, "banned a peer"),
-            Event::OriginDiffers { segment } => {
-                tracing::warn!(%segment, "the origin serves other bytes than were signed; sign the stream again");
-            }
-            Event::CatalogueNotSigned => {
-                tracing::warn!("the catalogue file is not signed with this publisher's key; sign it again");
-            }
-        }
     }
 
     fn report_stats(&self) {

@@ -1,0 +1,167 @@
+//! Doing what the engine's outputs say.
+
+use std::collections::VecDeque;
+
+use headwater_swarm::{DeliveryReport, DemandId, Event, FetchId, Input, Output, VerifyId};
+use headwater_wire::{ByteRange, ChunkId, PeerId, SegmentId, SignedBatch};
+
+use super::NodeTask;
+use crate::key::verify;
+use crate::node::fetch::{Fetch, fetch_catalogue};
+use crate::node::{Delivered, DemandError, NodeEvent};
+use crate::signalling::SignallingRequest;
+use crate::transport::OutgoingChunk;
+
+/// An input that doing an output led to.
+enum FollowUp {
+    Verified(VerifyId, bool),
+    Sent(PeerId, ChunkId),
+    Lost(PeerId),
+    FetchFailed(FetchId),
+}
+
+impl NodeTask {
+    /// Does what the engine says until it has nothing more to say.
+    pub(super) fn drain(&mut self) {
+        let mut follow_ups = VecDeque::new();
+        loop {
+            match self.engine.poll_output() {
+                Output::Timeout { at } => {
+                    self.wake_at = at;
+                    let Some(follow_up) = follow_ups.pop_front() else { return };
+                    self.follow_up(follow_up);
+                }
+                output => follow_ups.extend(self.perform(output)),
+            }
+        }
+    }
+
+    fn follow_up(&mut self, follow_up: FollowUp) {
+        match follow_up {
+            FollowUp::Verified(verify, valid) => self.input(Input::BatchVerified { verify, valid }),
+            FollowUp::Sent(peer, chunk) => self.input(Input::ChunkSent { peer, chunk }),
+            FollowUp::Lost(peer) => self.lose(peer),
+            FollowUp::FetchFailed(fetch) => self.input(Input::FetchFailed { fetch, status: None }),
+        }
+    }
+
+    fn perform(&mut self, output: Output) -> Option<FollowUp> {
+        match output {
+            Output::Timeout { .. } => None,
+            Output::Send { peer, frame } => (!self.links.send(peer, frame)).then_some(FollowUp::Lost(peer)),
+            Output::SendChunk { peer, chunk, piece_len, .. } => self.send_chunk(peer, chunk, piece_len),
+            Output::Disconnect { peer, reason } => {
+                tracing::debug!(%peer, ?reason, "disconnecting");
+                if reason.is_ban() {
+                    self.links.ban(peer);
+                }
+                self.links.remove(peer);
+                self.store.discard_all(peer);
+                self.signalling.set_connected(self.links.open_peers());
+                self.announce(NodeEvent::Disconnected { peer, reason: Some(reason) });
+                None
+            }
+            Output::WantNeighbours { count } => {
+                self.signalling.tell(SignallingRequest::Want(count));
+                None
+            }
+            Output::Fetch { fetch, segment, range } => self.start_fetch(fetch, segment, range),
+            Output::AbortFetch { fetch } => {
+                if let Some((_, task)) = self.fetches.remove(&fetch) {
+                    task.abort();
+                }
+                None
+            }
+            Output::FetchCatalogue => {
+                tokio::spawn(fetch_catalogue(self.origin.clone(), self.fetch_reports_tx.clone()));
+                None
+            }
+            Output::VerifyBatch { verify, batch } => Some(FollowUp::Verified(verify, self.is_signed(&batch))),
+            Output::KeepChunk { peer, chunk, .. } => {
+                self.store.keep(peer, chunk);
+                None
+            }
+            Output::DropChunk { peer, chunk } => {
+                self.store.discard(peer, chunk);
+                None
+            }
+            Output::Deliver { demand, segment, report } => {
+                self.deliver(demand, segment, report);
+                None
+            }
+            Output::Fail { demand } => {
+                self.answer(demand, Err(DemandError::Unavailable));
+                None
+            }
+            Output::Evict { segment } => {
+                self.store.evict(segment);
+                None
+            }
+            Output::Event(event) => {
+                self.log(event);
+                self.announce(NodeEvent::Engine(event));
+                None
+            }
+        }
+    }
+
+    fn send_chunk(&mut self, peer: PeerId, chunk: ChunkId, piece_len: u32) -> Option<FollowUp> {
+        let Some(mut bytes) = self.store.chunk(chunk) else {
+            tracing::warn!(%peer, segment = %chunk.segment, chunk = chunk.index.0, "the chunk to be sent is not here");
+            return Some(FollowUp::Sent(peer, chunk));
+        };
+        if let Some(tamper) = &mut self.tamper {
+            bytes = tamper.tamper(chunk, bytes);
+        }
+        let outgoing = OutgoingChunk { chunk, bytes, piece_len };
+        (!self.links.send_chunk(peer, outgoing)).then_some(FollowUp::Lost(peer))
+    }
+
+    fn start_fetch(&mut self, fetch: FetchId, segment: SegmentId, range: Option<ByteRange>) -> Option<FollowUp> {
+        let (Some(origin), Some(location)) = (&self.origin, self.locations.get(&segment)) else {
+            return Some(FollowUp::FetchFailed(fetch));
+        };
+        let request = Fetch {
+            id: fetch,
+            http: origin.http.clone(),
+            location: location.clone(),
+            range,
+            reports: self.fetch_reports_tx.clone(),
+        };
+        let task = tokio::spawn(request.run());
+        self.fetches.insert(fetch, (segment, task.abort_handle()));
+        None
+    }
+
+    fn is_signed(&self, batch: &SignedBatch) -> bool {
+        self.keys.iter().any(|key| verify(key, batch))
+    }
+
+    fn deliver(&mut self, demand: DemandId, segment: SegmentId, report: DeliveryReport) {
+        let delivered = self.store.segment(segment, report.len.bytes()).map(|bytes| Delivered { bytes, report });
+        if delivered.is_none() {
+            tracing::error!(%segment, "the segment to be delivered is not whole");
+        }
+        self.answer(demand, delivered.ok_or(DemandError::Unavailable));
+    }
+
+    fn answer(&mut self, demand: DemandId, answer: Result<Delivered, DemandError>) {
+        if let Some(reply) = self.demands.remove(&demand) {
+            // Nobody waits any more where sending fails.
+            let _ = reply.send(answer);
+        }
+    }
+
+    fn log(&self, event: Event) {
+        match event {
+            Event::NeighbourReady { peer, seed } => tracing::debug!(%peer, seed, "neighbour ready"),
+            Event::PeerBanned { peer, reason } => tracing::warn!(%peer, ?reason, "banned a peer"),
+            Event::OriginDiffers { segment } => {
+                tracing::warn!(%segment, "the origin serves other bytes than were signed; sign the stream again");
+            }
+            Event::CatalogueNotSigned => {
+                tracing::warn!("the catalogue file is not signed with this publisher's key; sign it again");
+            }
+        }
+    }
+}
