@@ -1,9 +1,10 @@
 //! A seed: mirrors a stream into a node, and signs what it pulls.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use headwater_swarm::{Config, Integrity};
-use headwater_wire::{Role, Scope, SwarmName};
+use headwater_wire::{Role, Scope, SwarmName, TrackId};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -104,18 +105,25 @@ impl Seed {
 
 /// Hashes and signs what the mirror pulls, and hands it to the node.
 async fn publish(node: NodeHandle, signer: Option<Signer>, mut events: mpsc::Receiver<MirrorEvent>) {
+    let mut live: BTreeSet<TrackId> = BTreeSet::new();
     while let Some(event) = events.recv().await {
         match event {
-            MirrorEvent::Playlist { update, .. } => node.update_playlist(update, Vec::new()).await,
+            MirrorEvent::Playlist { update, .. } => {
+                if update.live {
+                    live.insert(update.track);
+                }
+                node.update_playlist(update, Vec::new()).await;
+            }
             MirrorEvent::Segment { segment, bytes } => {
                 let hashing = bytes.clone();
-                let hashed = tokio::task::spawn_blocking(move || Hashed::of(segment, &hashing)).await;
+                let live = live.contains(&segment.track);
+                let hashed = tokio::task::spawn_blocking(move || Hashed::of(segment, &hashing, live)).await;
                 let Ok(Some(hashed)) = hashed else {
                     tracing::error!(%segment, len = bytes.len(), "no segment has this length; leaving it out");
                     continue;
                 };
                 if let Some(signer) = &signer {
-                    match signer.sign(segment.track, &[hashed.entry]) {
+                    match signer.sign(segment.track, std::slice::from_ref(&hashed.entry)) {
                         Ok(batches) => {
                             for batch in batches {
                                 node.add_own_batch(&batch).await;

@@ -96,11 +96,12 @@ impl CatalogueFile {
             known: BTreeMap::new(),
         });
         if let Some(known) = entries.known.get(&entry.seq) {
-            let same = *known == entry;
+            let same = (known.len, known.root) == (entry.len, entry.root);
             return if same { Ok(()) } else { Err(Changed(SegmentId { track, seq: entry.seq })) };
         }
+        entries.fresh.push(entry.clone());
         entries.known.insert(entry.seq, entry);
-        entries.fresh.push(entry);
+
         self.dirty = true;
         Ok(())
     }
@@ -122,11 +123,9 @@ impl CatalogueFile {
     pub fn write(&mut self, signer: &Signer) -> Result<bool, WriteError> {
         for (track, entries) in &mut self.tracks {
             entries.fresh.sort_unstable_by_key(|entry| entry.seq);
-            for fresh in entries.fresh.chunks(headwater_wire::limits::MAX_BATCH_ENTRIES) {
-                let last = fresh.last().map_or(SeqNo(0), |entry| entry.seq);
-                let batches = signer.sign(*track, fresh)?;
-                entries.signed.extend(batches.into_iter().map(|batch| (last, batch)));
-            }
+            let last = entries.fresh.last().map_or(SeqNo(0), |entry| entry.seq);
+            let batches = signer.sign(*track, &entries.fresh)?;
+            entries.signed.extend(batches.into_iter().map(|batch| (last, batch)));
             entries.fresh.clear();
         }
         if !self.dirty {
@@ -169,7 +168,7 @@ mod tests {
 
     fn entry(seq: u64, bytes: &[u8]) -> Entry {
         let (len, _, root) = RootHash::of_segment(bytes).unwrap();
-        Entry { seq: SeqNo(seq), len, root }
+        Entry { seq: SeqNo(seq), len, root, hashes: Vec::new() }
     }
 
     fn listed(path: &Path) -> Vec<u64> {

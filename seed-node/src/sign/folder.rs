@@ -179,7 +179,7 @@ impl Folder {
             }
             match stamped.and_then(|stamp| Ok((stamp, read_segment(&path, &listed.location)?))) {
                 Ok((stamp, bytes)) => {
-                    add(file, segment, &bytes);
+                    add(file, segment, &bytes, media.live);
                     self.segments.insert((source.to_owned(), segment), stamp);
                 }
                 // A segment that is signed may be deleted before its playlist is written anew.

@@ -80,7 +80,7 @@ pub async fn sign_url(
             MirrorEvent::Playlist { .. } => {}
             MirrorEvent::Segment { segment, bytes } => {
                 expected = expected.saturating_sub(1);
-                add(&mut file, segment, &bytes);
+                add(&mut file, segment, &bytes, live);
             }
         }
         if live {
@@ -97,8 +97,8 @@ pub async fn sign_url(
 }
 
 /// Adds a segment, or says why not.
-pub(super) fn add(file: &mut CatalogueFile, segment: SegmentId, bytes: &[u8]) {
-    let Some(hashed) = Hashed::of(segment, bytes) else {
+pub(super) fn add(file: &mut CatalogueFile, segment: SegmentId, bytes: &[u8], live: bool) {
+    let Some(hashed) = Hashed::of(segment, bytes, live) else {
         tracing::error!(%segment, len = bytes.len(), "no segment has this length; leaving it out");
         return;
     };
