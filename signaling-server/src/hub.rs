@@ -1,51 +1,32 @@
-//! The signalling core behind a lock, the queues of the connections, and the clock.
+//! The signalling core and the tracker behind a lock, the outboxes of the connections, and the clock.
 //!
-//! No lock is held across an await: one input is a short computation, and what comes of it goes into bounded queues.
+//! No lock is held across an await: one input is a short computation, and what comes of it goes into bounded outboxes.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use headwater_rendezvous::tracker::{Binary, Message, Tracker, TrackerConfig};
 use headwater_rendezvous::{Config, ConnId, Input, Now, Output, Rendezvous};
 use headwater_wire::PeerId;
 use headwater_wire::signal::{ErrorCode, ServerMessage};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, error};
 
-/// Messages waiting for one client: a burst of introductions and their candidates fits; more means that it is not
-/// reading.
-const MAX_QUEUED: usize = 512;
+use crate::outbox::{Ending, Outbox};
 
-/// Bytes waiting for one client: many SDPs fit, and a thousand dead clients hold a quarter of a gigabyte at most.
-const MAX_QUEUED_BYTES: usize = 256 * 1024;
+/// A drained peer waits a random part of this before it joins elsewhere, so that not all come at once.
+const DRAIN_SPREAD_MS: u64 = 10_000;
 
-/// What a connection is to send.
-#[derive(Debug)]
-pub(crate) enum Outgoing {
-    /// One message, as JSON.
-    Text(String),
-    /// Close, with this reason where something was wrong.
-    Close(Option<ErrorCode>),
-}
-
-/// The hub's end of a connection.
-#[derive(Debug)]
-struct Outbox {
-    queue: mpsc::Sender<Outgoing>,
-    bytes: Arc<AtomicUsize>,
-    give_up: Arc<Notify>,
-}
-
-/// The connection's end. Dropped, it takes the connection out of the hub.
-#[derive(Debug)]
-pub(crate) struct Inbox {
-    pub(crate) conn: ConnId,
-    queue: mpsc::Receiver<Outgoing>,
-    bytes: Arc<AtomicUsize>,
-    give_up: Arc<Notify>,
-    hub: Arc<Hub>,
+/// What a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Headwater's own.
+    Native,
+    /// The WebTorrent tracker protocol.
+    Tracker,
 }
 
 /// See the module.
@@ -61,12 +42,36 @@ pub(crate) struct Hub {
 #[derive(Debug)]
 struct State {
     core: Rendezvous,
-    outboxes: BTreeMap<ConnId, Outbox>,
+    tracker: Tracker,
+    outboxes: BTreeMap<ConnId, (Protocol, Arc<Outbox>)>,
+    /// Where clients are told to go, once the server stops.
+    draining: Option<Drain>,
+}
+
+/// What clients are told when the server stops.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Drain {
+    /// Another server.
+    pub(crate) url: Option<String>,
+}
+
+/// A connection's place in the hub. Dropped, it takes the connection out.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) conn: ConnId,
+    pub(crate) protocol: Protocol,
+    pub(crate) outbox: Arc<Outbox>,
+    hub: Arc<Hub>,
 }
 
 impl Hub {
-    pub(crate) fn new(config: Config, seed: u64) -> Arc<Self> {
-        let state = State { core: Rendezvous::new(config, seed), outboxes: BTreeMap::new() };
+    pub(crate) fn new(config: Config, tracker: TrackerConfig, seed: u64) -> Arc<Self> {
+        let state = State {
+            core: Rendezvous::new(config, seed),
+            tracker: Tracker::new(tracker, seed.rotate_left(32)),
+            outboxes: BTreeMap::new(),
+            draining: None,
+        };
         Arc::new(Self {
             state: Mutex::new(state),
             next_conn: AtomicU64::new(0),
@@ -76,26 +81,39 @@ impl Hub {
     }
 
     pub(crate) fn now(&self) -> Now {
-        Now(u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX))
+        self.at(Instant::now())
     }
 
-    /// Adds a connection.
-    pub(crate) fn open(self: &Arc<Self>, fresh: PeerId) -> Inbox {
+    /// A moment in the core's time.
+    pub(crate) fn at(&self, instant: Instant) -> Now {
+        let since = instant.saturating_duration_since(self.epoch);
+        Now(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Adds a connection; `fresh` is the name it gets in the native protocol.
+    pub(crate) fn open(self: &Arc<Self>, protocol: Protocol, fresh: PeerId) -> Place {
         let conn = ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed));
-        let (sender, receiver) = mpsc::channel(MAX_QUEUED);
-        let bytes = Arc::new(AtomicUsize::new(0));
-        let give_up = Arc::new(Notify::new());
-        let outbox = Outbox { queue: sender, bytes: Arc::clone(&bytes), give_up: Arc::clone(&give_up) };
-        self.with_state(|state| {
-            state.outboxes.insert(conn, outbox);
-            state.core.handle_input(self.now(), Input::Opened { conn, fresh });
-        });
-        Inbox { conn, queue: receiver, bytes, give_up, hub: Arc::clone(self) }
+        let outbox = Arc::new(Outbox::default());
+        let place = Place { conn, protocol, outbox: Arc::clone(&outbox), hub: Arc::clone(self) };
+        let mut state = self.lock();
+        state.outboxes.insert(conn, (protocol, Arc::clone(&outbox)));
+        if let Some(drain) = &state.draining {
+            drain.tell(protocol, &outbox);
+        }
+        drop(state);
+        if protocol == Protocol::Native {
+            self.with_core(conn, |core, now| core.handle_input(now, Input::Opened { conn, fresh }));
+        }
+        place
     }
 
-    /// Hands one event to the core, and what comes of it to the connections.
-    pub(crate) fn input(&self, input: Input) {
-        self.with_state(|state| state.core.handle_input(self.now(), input));
+    /// Tells every client, now and from now on, that the server stops.
+    pub(crate) fn drain(&self, drain: Drain) {
+        let mut state = self.lock();
+        for (protocol, outbox) in state.outboxes.values() {
+            drain.tell(*protocol, outbox);
+        }
+        state.draining = Some(drain);
     }
 
     /// Calls the core whenever it asked to be. Never returns.
@@ -104,7 +122,9 @@ impl Hub {
         loop {
             let at = *timeout.borrow_and_update();
             tokio::select! {
-                () = self.sleep_until(at) => self.input(Input::Timeout),
+                () = self.sleep_until(at) => {
+                    self.with_core(ConnId(u64::MAX), |core, now| core.handle_input(now, Input::Timeout));
+                }
                 changed = timeout.changed() => if changed.is_err() { return },
             }
         }
@@ -117,18 +137,39 @@ impl Hub {
         }
     }
 
-    fn with_state(&self, change: impl FnOnce(&mut State)) {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         // A panic under the lock would be a bug; the other connections need not die of it.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut state);
-        let next = state.pump(self.now());
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands the core something on behalf of a connection that looks into its outbox afterwards by itself.
+    fn with_core(&self, by: ConnId, change: impl FnOnce(&mut Rendezvous, Now)) {
+        let now = self.now();
+        let mut state = self.lock();
+        change(&mut state.core, now);
+        let next = state.pump(by, now);
         self.timeout.send_if_modified(|timeout| std::mem::replace(timeout, next) != next);
+    }
+}
+
+impl Drain {
+    fn tell(&self, protocol: Protocol, outbox: &Outbox) {
+        if protocol == Protocol::Native {
+            // Without randomness everyone waits the whole time: late, but not wrong.
+            let draw = getrandom::u64().unwrap_or(u64::MAX);
+            let after_ms = u32::try_from(draw % (DRAIN_SPREAD_MS + 1)).unwrap_or(0);
+            let message = ServerMessage::Drain { url: self.url.clone(), after_ms };
+            if let Ok(text) = serde_json::to_string(&message) {
+                outbox.push(&text, false);
+            }
+        }
+        outbox.end(Ending::Drain);
     }
 }
 
 impl State {
     /// Carries out what the core says until it has nothing more to say; returns when it wants to be called again.
-    fn pump(&mut self, now: Now) -> Option<Now> {
+    fn pump(&mut self, by: ConnId, now: Now) -> Option<Now> {
         let mut reason = None;
         loop {
             match self.core.poll_output() {
@@ -137,16 +178,12 @@ impl State {
                         ServerMessage::Error { code, .. } => Some((conn, *code)),
                         _ => None,
                     };
-                    if !self.send(conn, &message) {
-                        self.give_up(now, conn);
-                    }
+                    self.send(by, now, conn, &message);
                 }
                 Output::Close { conn } => {
-                    let code = reason.filter(|(of, _)| *of == conn).map(|(_, code)| code);
-                    if let Some(outbox) = self.outboxes.remove(&conn)
-                        && outbox.queue.try_send(Outgoing::Close(code)).is_err()
-                    {
-                        outbox.give_up.notify_one();
+                    let code: Option<ErrorCode> = reason.filter(|(of, _)| *of == conn).map(|(_, code)| code);
+                    if let Some((_, outbox)) = self.outboxes.remove(&conn) {
+                        outbox.end(Ending::Close(code));
                     }
                 }
                 Output::Timeout(timeout) => return timeout.map(|timeout| timeout.at),
@@ -154,69 +191,79 @@ impl State {
         }
     }
 
-    /// Queues a message; false where the client has let too many pile up.
-    fn send(&self, conn: ConnId, message: &ServerMessage) -> bool {
-        let Some(outbox) = self.outboxes.get(&conn) else { return true };
-        let text = match serde_json::to_string(message) {
-            Ok(text) => text,
-            Err(error) => {
-                error!(%error, "a message could not be written as JSON");
-                return true;
+    fn send(&mut self, by: ConnId, now: Now, conn: ConnId, message: &ServerMessage) {
+        let Some((_, outbox)) = self.outboxes.get(&conn) else { return };
+        match serde_json::to_string(message) {
+            Ok(text) if outbox.push(&text, conn != by) => {}
+            Ok(_) => {
+                self.give_up(conn);
+                self.core.handle_input(now, Input::Closed { conn });
             }
-        };
-        let len = text.len();
-        let before = outbox.bytes.fetch_add(len, Ordering::Relaxed);
-        before + len <= MAX_QUEUED_BYTES && outbox.queue.try_send(Outgoing::Text(text)).is_ok()
+            Err(error) => error!(%error, "a message could not be written as JSON"),
+        }
+    }
+
+    /// Sends what the tracker says.
+    fn pump_tracker(&mut self, by: ConnId) {
+        let mut deaf = Vec::new();
+        while let Some(output) = self.tracker.poll_output() {
+            if let Some((_, outbox)) = self.outboxes.get(&output.conn)
+                && !outbox.push(output.text, output.conn != by)
+            {
+                deaf.push(output.conn);
+            }
+        }
+        for conn in deaf {
+            self.give_up(conn);
+            self.tracker.handle_closed(conn);
+        }
     }
 
     /// Ends a connection that does not read, without waiting for it.
-    fn give_up(&mut self, now: Now, conn: ConnId) {
-        if let Some(outbox) = self.outboxes.remove(&conn) {
+    fn give_up(&mut self, conn: ConnId) {
+        if let Some((_, outbox)) = self.outboxes.remove(&conn) {
             debug!(conn = conn.0, "closing a connection that does not read");
-            outbox.give_up.notify_one();
-            self.core.handle_input(now, Input::Closed { conn });
+            outbox.end(Ending::GiveUp);
         }
     }
 }
 
-impl Inbox {
-    /// The next thing to send. None only after the hub gave this connection up.
-    pub(crate) async fn next(&mut self) -> Option<Outgoing> {
-        let next = self.queue.recv().await;
-        self.taken(next.as_ref());
-        next
-    }
-
-    /// The next thing to send, if there is one at once.
-    pub(crate) fn try_next(&mut self) -> Option<Outgoing> {
-        let next = self.queue.try_recv().ok();
-        self.taken(next.as_ref());
-        next
-    }
-
-    /// Resolves when the hub has given this connection up.
-    pub(crate) fn given_up(&self) -> impl Future<Output = ()> + use<> {
-        let give_up = Arc::clone(&self.give_up);
-        async move { give_up.notified().await }
-    }
-
+impl Place {
+    /// A message of the native protocol.
     pub(crate) fn input(&self, input: Input) {
-        self.hub.input(input);
+        self.hub.with_core(self.conn, |core, now| core.handle_input(now, input));
     }
 
-    fn taken(&self, next: Option<&Outgoing>) {
-        if let Some(Outgoing::Text(text)) = next {
-            self.bytes.fetch_sub(text.len(), Ordering::Relaxed);
-        }
+    /// A message of the tracker protocol.
+    pub(crate) fn tracker_message(&self, message: Message<'_>) {
+        let mut state = self.hub.lock();
+        state.tracker.handle_message(self.conn, message);
+        state.pump_tracker(self.conn);
+    }
+
+    /// Tells a client of the tracker protocol what is wrong, without closing.
+    pub(crate) fn tracker_refusal(&self, info_hash: Option<Binary>, reason: &'static str) {
+        let mut state = self.hub.lock();
+        state.tracker.refuse(self.conn, info_hash, reason);
+        state.pump_tracker(self.conn);
+    }
+
+    pub(crate) fn at(&self, instant: Instant) -> Now {
+        self.hub.at(instant)
     }
 }
 
-impl Drop for Inbox {
+impl Drop for Place {
     fn drop(&mut self) {
         let conn = self.conn;
-        self.hub.with_state(|state| {
-            state.outboxes.remove(&conn);
-            state.core.handle_input(self.hub.now(), Input::Closed { conn });
-        });
+        let mut state = self.hub.lock();
+        state.outboxes.remove(&conn);
+        match self.protocol {
+            Protocol::Tracker => state.tracker.handle_closed(conn),
+            Protocol::Native => {
+                drop(state);
+                self.hub.with_core(conn, |core, now| core.handle_input(now, Input::Closed { conn }));
+            }
+        }
     }
 }

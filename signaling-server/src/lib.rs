@@ -7,13 +7,22 @@
 //!
 //! The binary `headwater-signal` is command line and logging around [`Server`]; tests start a [`Server`] on port 0.
 
+mod accept;
 mod assets;
 mod connection;
 mod hub;
+mod json;
+mod net;
 mod options;
+mod outbox;
+mod routes;
 mod server;
+mod tls;
+mod ws;
 
 pub use assets::{Assets, NO_PLAYER};
-pub use headwater_rendezvous::Config;
+pub use headwater_rendezvous::tracker::TrackerConfig;
+pub use headwater_rendezvous::{Config, Rate};
 pub use options::{Options, Timing};
 pub use server::{BindError, Server};
+pub use tls::{TlsError, TlsFiles};

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use headwater_rendezvous::Config;
+use headwater_rendezvous::tracker::TrackerConfig;
+use headwater_rendezvous::{Config, Rate};
 
 use crate::assets::Assets;
+use crate::tls::TlsFiles;
 
 /// How long a server waits for its clients.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +31,14 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The signalling core's settings.
     pub core: Config,
+    /// The tracker's settings.
+    pub tracker: TrackerConfig,
+    /// How many messages one connection may send, control frames included.
+    pub message_rate: Rate,
     /// Waiting times of the sockets.
     pub timing: Timing,
+    /// Certificate and key, where the server speaks TLS by itself.
+    pub tls: Option<TlsFiles>,
     /// The player to serve.
     pub assets: Assets,
 }
@@ -43,6 +51,14 @@ impl Options {
     pub fn new(listen: SocketAddr) -> Result<Self, getrandom::Error> {
         let mut resume_key = [0; 32];
         getrandom::fill(&mut resume_key)?;
-        Ok(Self { listen, core: Config::new(resume_key), timing: Timing::default(), assets: Assets::embedded() })
+        Ok(Self {
+            listen,
+            core: Config::new(resume_key),
+            tracker: TrackerConfig::default(),
+            message_rate: Rate::MESSAGES,
+            timing: Timing::default(),
+            tls: None,
+            assets: Assets::embedded(),
+        })
     }
 }

@@ -40,6 +40,6 @@ pub mod tracker;
 
 pub use config::Config;
 pub use io::{ConnId, Input, Output, Timeout, TimeoutReason};
-pub use rate::RateLimit;
+pub use rate::{Rate, RateLimit};
 pub use rendezvous::{Rendezvous, SwarmReport};
 pub use time::{Duration, Now};

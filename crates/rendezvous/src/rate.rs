@@ -1,40 +1,69 @@
-//! A token bucket: how much one connection may send.
+//! A token bucket: how much one connection, address or token may do.
 
 use crate::config::{MESSAGE_BURST, MESSAGES_PER_SECOND};
 use crate::time::Now;
 
-/// Allows bursts of [`MESSAGE_BURST`] and [`MESSAGES_PER_SECOND`] in the long run. The shell holds one a connection
-/// and asks it for every frame, also those that the core never sees.
+/// How much may be done at once and how much in the long run, in whatever is counted: messages, bytes, offers, joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// At once.
+    pub burst: u32,
+    /// A second, for ever.
+    pub per_second: u32,
+}
+
+impl Rate {
+    /// What a connection may send in messages unless the server is told otherwise.
+    pub const MESSAGES: Self = Self { burst: MESSAGE_BURST, per_second: MESSAGES_PER_SECOND };
+}
+
+/// Holds something to a [`Rate`]. For messages, the shell holds one a connection and asks it for every frame, also those
+/// that the core never sees.
 #[derive(Debug, Clone)]
 pub struct RateLimit {
-    /// Millionths of a message left.
+    rate: Rate,
+    /// Millionths left.
     level: u64,
     at: Now,
 }
 
 const MILLION: u64 = 1_000_000;
-const FULL: u64 = MESSAGE_BURST as u64 * MILLION;
 
 impl RateLimit {
     /// A full bucket.
     #[must_use]
-    pub fn new(now: Now) -> Self {
-        Self { level: FULL, at: now }
+    pub fn new(now: Now, rate: Rate) -> Self {
+        Self { rate, level: u64::from(rate.burst) * MILLION, at: now }
     }
 
-    /// Whether one more message is within the limit; counts it if so.
+    /// Whether one more is within the limit; counts it if so.
     pub fn allow(&mut self, now: Now) -> bool {
-        // A message a second is a millionth of a message a microsecond.
-        let refill = now.since(self.at).0.saturating_mul(u64::from(MESSAGES_PER_SECOND));
-        self.at = self.at.max(now);
-        self.level = self.level.saturating_add(refill).min(FULL);
-        match self.level.checked_sub(MILLION) {
+        self.allow_many(now, 1)
+    }
+
+    /// Whether so many more are within the limit; counts them if so. More than the burst never are.
+    pub fn allow_many(&mut self, now: Now, count: usize) -> bool {
+        self.refill(now);
+        match self.level.checked_sub((count as u64).saturating_mul(MILLION)) {
             Some(left) => {
                 self.level = left;
                 true
             }
             None => false,
         }
+    }
+
+    /// Whether nothing was done for so long that a new bucket would be the same.
+    pub fn is_full(&mut self, now: Now) -> bool {
+        self.refill(now);
+        self.level == u64::from(self.rate.burst) * MILLION
+    }
+
+    fn refill(&mut self, now: Now) {
+        // One a second is a millionth of one a microsecond.
+        let refill = now.since(self.at).0.saturating_mul(u64::from(self.rate.per_second));
+        self.at = self.at.max(now);
+        self.level = self.level.saturating_add(refill).min(u64::from(self.rate.burst) * MILLION);
     }
 }
 
@@ -45,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_burst_passes_then_only_the_steady_rate() {
-        let mut limit = RateLimit::new(Now(5));
+        let mut limit = RateLimit::new(Now(5), Rate::MESSAGES);
         let passed = (0..MESSAGE_BURST * 2).filter(|_| limit.allow(Now(5))).count();
         assert_eq!(passed, MESSAGE_BURST as usize);
         let later = Now(5).plus(Duration::from_secs(2));
@@ -55,10 +84,18 @@ mod tests {
 
     #[test]
     fn a_clock_that_jumps_back_gives_nothing() {
-        let mut limit = RateLimit::new(Now(MILLION));
+        let mut limit = RateLimit::new(Now(MILLION), Rate::MESSAGES);
         while limit.allow(Now(MILLION)) {}
         assert!(!limit.allow(Now(0)));
         assert!(!limit.allow(Now(MILLION)));
         assert!(limit.allow(Now(u64::MAX)));
+    }
+
+    #[test]
+    fn many_at_once_count_each_and_more_than_the_burst_never_pass() {
+        let mut limit = RateLimit::new(Now(0), Rate { burst: 10, per_second: 1 });
+        assert!(!limit.allow_many(Now(0), 11));
+        assert!(limit.allow_many(Now(0), 10));
+        assert!(!limit.is_full(Now(9 * MILLION)) && limit.is_full(Now(10 * MILLION)));
     }
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use headwater_rendezvous::ConnId;
-use headwater_rendezvous::tracker::{Binary, Tracker, TrackerConfig};
+use headwater_rendezvous::tracker::{Binary, Message, Tracker, TrackerConfig};
 use serde_json::{Value, json};
 
 const HASH: &str = "aaaaaaaaaaaaaaaaaaaa";
@@ -27,7 +27,7 @@ impl World {
     }
 
     fn say_text(&mut self, conn: u64, text: &str) -> Vec<(u64, Value)> {
-        self.tracker.handle_message(ConnId(conn), text);
+        self.tracker.handle_message(ConnId(conn), Message::read(text));
         let mut sent = Vec::new();
         while let Some(output) = self.tracker.poll_output() {
             sent.push((output.conn.0, serde_json::from_str(output.text).unwrap()));

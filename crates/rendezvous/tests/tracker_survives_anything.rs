@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use headwater_rendezvous::ConnId;
-use headwater_rendezvous::tracker::{Tracker, TrackerConfig};
+use headwater_rendezvous::tracker::{Message, Tracker, TrackerConfig};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ proptest! {
                     let message = json!({
                         "action": "announce", "info_hash": name(hash), "peer_id": name(peer), "event": event, "offers": offers,
                     });
-                    tracker.handle_message(ConnId(conn), &message.to_string());
+                    tracker.handle_message(ConnId(conn), Message::read(&message.to_string()));
                     let sent = drain(&mut tracker);
                     let other_id = model.iter().any(|(&(h, p), &c)| h == hash && p != peer && c == conn);
                     if other_id {
@@ -89,7 +89,7 @@ proptest! {
                         "action": "announce", "info_hash": name(hash), "peer_id": name(peer), "to_peer_id": name(to),
                         "offer_id": "x", "answer": {},
                     });
-                    tracker.handle_message(ConnId(conn), &message.to_string());
+                    tracker.handle_message(ConnId(conn), Message::read(&message.to_string()));
                     let sent = drain(&mut tracker);
                     let own = model.get(&(hash, peer)) == Some(&conn);
                     let target = model.get(&(hash, to)).filter(|_| own);
@@ -111,7 +111,7 @@ proptest! {
     #[test]
     fn any_text_is_answered_with_json(text in ".{0,200}") {
         let mut tracker = Tracker::new(TrackerConfig::default(), 1);
-        tracker.handle_message(ConnId(1), &text);
+        tracker.handle_message(ConnId(1), Message::read(&text));
         drain(&mut tracker);
     }
 }

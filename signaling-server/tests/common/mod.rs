@@ -162,3 +162,19 @@ impl Client {
         assert_eq!(self.next().await, ServerMessage::Gone { peer: nobody });
     }
 }
+
+/// The whole answer to a GET, as text.
+pub async fn http_get(server: &TestServer, path: &str) -> String {
+    http_get_with(server, path, "").await
+}
+
+/// The same with more header lines, each with its line end.
+pub async fn http_get_with(server: &TestServer, path: &str, headers: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut bytes = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.unwrap().unwrap();
+    String::from_utf8(bytes).unwrap()
+}

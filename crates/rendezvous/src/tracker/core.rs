@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::binary::Binary;
-use super::message::{Announce, Answer, Event, Request, Scrape, Unserved, parse};
+use super::message::{Announce, Answer, Event, Message, Request, Scrape, Unserved};
 use super::reply::{self, Figures};
 use super::swarm::Swarm;
 use crate::io::ConnId;
@@ -115,9 +115,9 @@ impl Tracker {
     }
 
     /// Takes one message of a connection. Drain [`Self::poll_output`] afterwards: the next message drops what is left.
-    pub fn handle_message(&mut self, conn: ConnId, text: &str) {
+    pub fn handle_message(&mut self, conn: ConnId, message: Message<'_>) {
         self.clear();
-        let served = match parse(text) {
+        let served = match message.0 {
             Ok(Request::Announce(announce)) => self.announce(conn, &announce),
             Ok(Request::Answer(answer)) => {
                 self.answer(conn, &answer);

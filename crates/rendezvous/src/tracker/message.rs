@@ -96,7 +96,7 @@ const fn unserved(action: &'static str, reason: &'static str) -> Unserved {
     Unserved { action, reason, info_hash: None }
 }
 
-pub(super) fn parse(text: &str) -> Result<Request<'_>, Unserved> {
+fn parse(text: &str) -> Result<Request<'_>, Unserved> {
     let fields: Fields<'_> = serde_json::from_str(text)
         .map_err(|_| unserved(ANNOUNCE, "not a message of this protocol: a JSON object with an action is expected"))?;
     match fields.action.map(RawValue::get) {
@@ -152,25 +152,37 @@ fn number(value: &RawValue) -> Option<f64> {
     value.get().trim_matches('"').parse().ok()
 }
 
-/// What a shell that restricts swarms must know of a message before the tracker sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Intent {
-    /// It is about this swarm.
-    Swarm(Binary),
-    /// It asks for the figures of these swarms; of all, if there are none.
-    Scrape(Vec<Binary>),
-    /// The tracker will refuse it.
-    Unknown,
+/// A message that was read, so that a shell can do that before it takes a lock.
+#[derive(Debug)]
+pub struct Message<'a>(pub(super) Result<Request<'a>, Unserved>);
+
+impl<'a> Message<'a> {
+    /// Reads a message. One that cannot be read is one that the tracker answers with an error.
+    #[must_use]
+    pub fn read(text: &'a str) -> Self {
+        Self(parse(text))
+    }
+
+    /// What it is about, for a shell that restricts who may be in which swarm.
+    #[must_use]
+    pub fn intent(&self) -> Intent<'_> {
+        match &self.0 {
+            Ok(Request::Announce(announce)) => Intent::Swarm(announce.info_hash),
+            Ok(Request::Answer(answer)) => Intent::Swarm(answer.info_hash),
+            Ok(Request::Scrape(Scrape::Some(hashes))) => Intent::Scrape(hashes),
+            Ok(Request::Scrape(Scrape::All)) => Intent::Scrape(&[]),
+            Err(_) => Intent::Unknown,
+        }
+    }
 }
 
-/// Reads what a message is about.
-#[must_use]
-pub fn intent(text: &str) -> Intent {
-    match parse(text) {
-        Ok(Request::Announce(announce)) => Intent::Swarm(announce.info_hash),
-        Ok(Request::Answer(answer)) => Intent::Swarm(answer.info_hash),
-        Ok(Request::Scrape(Scrape::Some(hashes))) => Intent::Scrape(hashes),
-        Ok(Request::Scrape(Scrape::All)) => Intent::Scrape(Vec::new()),
-        Err(_) => Intent::Unknown,
-    }
+/// What a message is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent<'a> {
+    /// A peer of this swarm says something.
+    Swarm(Binary),
+    /// It asks for the figures of these swarms; of all, if there are none.
+    Scrape(&'a [Binary]),
+    /// The tracker will refuse it.
+    Unknown,
 }

@@ -22,4 +22,4 @@ mod swarm;
 
 pub use self::binary::{Binary, NotBinary};
 pub use self::core::{Tracker, TrackerConfig, TrackerCounts, TrackerOutput};
-pub use self::message::{Intent, intent};
+pub use self::message::{Intent, Message};

@@ -1,0 +1,122 @@
+//! TLS with rustls: certificate and key from files, read again when they change.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{self, ServerConfig};
+use tracing::{info, warn};
+
+/// How often the files are looked at. A certificate is renewed weeks before it ends.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Where the certificate is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, PEM, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// Why TLS cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read, or holds nothing of the kind.
+    #[error("cannot read a certificate or key in {0}: {1}. It must be a PEM file that this user may read")]
+    Pem(PathBuf, #[source] pem::Error),
+    /// The certificate and the key do not go together, or are of a kind that is not known here.
+    #[error("{0} and {1} are no usable pair: {2}")]
+    Pair(PathBuf, PathBuf, #[source] rustls::Error),
+    /// rustls does not start.
+    #[error("TLS cannot be set up: {0}")]
+    Setup(#[source] rustls::Error),
+}
+
+/// The certificate in use.
+#[derive(Debug)]
+pub(crate) struct Certificate {
+    files: TlsFiles,
+    current: RwLock<Arc<CertifiedKey>>,
+}
+
+impl Certificate {
+    pub(crate) fn read(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
+        let current = RwLock::new(Arc::new(load(&files)?));
+        Ok(Arc::new(Self { files, current }))
+    }
+
+    pub(crate) fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, TlsError> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Setup)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+
+    /// Looks at the files for ever and takes what is new. What cannot be used is said and the old one kept: a renewal
+    /// that failed must not take the server down.
+    pub(crate) async fn follow(&self) {
+        let mut seen = self.changed_at();
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = self.changed_at();
+            if now != seen {
+                seen = now;
+                self.reload();
+            }
+        }
+    }
+
+    pub(crate) fn reload(&self) {
+        match load(&self.files) {
+            Ok(key) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+                info!(certificate = %self.files.certificate.display(), "took a new certificate");
+            }
+            Err(error) => warn!(%error, "keeping the old certificate"),
+        }
+    }
+
+    fn changed_at(&self) -> [Option<(SystemTime, u64)>; 2] {
+        [&self.files.certificate, &self.files.key].map(|file| stamp(file).ok())
+    }
+}
+
+/// What changes when a file does.
+pub(crate) fn stamp(file: &Path) -> io::Result<(SystemTime, u64)> {
+    let metadata = fs::metadata(file)?;
+    Ok((metadata.modified()?, metadata.len()))
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+fn load(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
+    let bad = |file: &Path| {
+        let file = file.to_owned();
+        move |error| TlsError::Pem(file, error)
+    };
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&files.certificate)
+        .and_then(Iterator::collect)
+        .map_err(bad(&files.certificate))?;
+    if chain.is_empty() {
+        return Err(bad(&files.certificate)(pem::Error::NoItemsFound));
+    }
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(bad(&files.key))?;
+    CertifiedKey::from_der(chain, key, &ring::default_provider())
+        .map_err(|error| TlsError::Pair(files.certificate.clone(), files.key.clone(), error))
+}
