@@ -35,7 +35,7 @@ fn put_catalogue(origin: &Origin, source: &Url, key: &Key, segments: &[Vec<u8>])
     let track = TrackId::of_playlist(source.as_str(), source.as_str());
     let entries: Vec<_> = (0..)
         .zip(segments)
-        .filter_map(|(seq, bytes)| Some(Hashed::of(SegmentId { track, seq: SeqNo(seq) }, bytes)?.entry))
+        .filter_map(|(seq, bytes)| Some(Hashed::of(SegmentId { track, seq: SeqNo(seq) }, bytes, false)?.entry))
         .collect();
     let batches = signer.sign(track, &entries).unwrap_or_default();
     origin.put("/v/a.m3u8.catalogue", encode_file(&batches));
