@@ -1,0 +1,246 @@
+//! What goes on between a peer's player, its engine and the playlists; and how a seed follows the stream.
+
+use std::time::Duration;
+
+use headwater_swarm::{DeliveryReport, DemandId, Input, MediaKind, MediaTime, Playhead, PlaylistUpdate};
+use headwater_wire::{SegmentId, SeqNo};
+
+use super::Peer;
+use crate::clock::{Micros, SECOND, micros};
+use crate::content::Content;
+use crate::event::{SegmentRef, What};
+use crate::player::{Demand, Via};
+use crate::world::Desk;
+
+impl Peer {
+    /// From a small request to the origin to its answer.
+    pub(super) fn origin_trip(&self, desk: &Desk<'_>) -> Micros {
+        let population = &desk.shared.population;
+        let latency = population.latency(self.index, population.origin());
+        2 * latency + micros(desk.shared.scenario.origin.think_ms / 1000.0)
+    }
+
+    pub(super) fn tick_length(&self, desk: &Desk<'_>) -> Micros {
+        micros(desk.shared.scenario.player.tick_ms / 1000.0)
+    }
+
+    // Playlists.
+
+    /// Asks for the playlist after a while.
+    pub(super) fn poll_playlist(&mut self, after: Micros, desk: &mut Desk<'_>) {
+        let trip = self.origin_trip(desk);
+        let asked = self.now + after;
+        let answered = asked + trip / 2;
+        self.last_poll.0 = asked;
+        let refused = desk
+            .shared
+            .scenario
+            .origin
+            .outages
+            .iter()
+            .any(|outage| outage.playlists && (micros(outage.from_s)..micros(outage.to_s)).contains(&answered));
+        let published = desk.shared.content.published(answered);
+        let what = if refused { What::PlaylistFailed } else { What::Playlist { published } };
+        self.later(asked + trip, what, desk);
+    }
+
+    pub(super) fn playlist(&mut self, published: u32, desk: &mut Desk<'_>) {
+        let content = &desk.shared.content;
+        let start = desk.shared.population.session(self.index).start;
+        let Some(player) = &mut self.player else { return };
+        player.advance(self.now, content);
+        player.playlist(published, start, content);
+        self.tell_playlist(desk);
+        if content.live {
+            // As hls.js does it: a target duration after the last request, or half of that where nothing was new.
+            let (asked, before) = self.last_poll;
+            let pause = if published > before { content.segment } else { content.segment / 2 };
+            self.last_poll.1 = published;
+            let after = (asked + pause).saturating_sub(self.now);
+            self.poll_playlist(after, desk);
+        }
+    }
+
+    /// Hands the engine what it does not know of the playlist.
+    pub(super) fn tell_playlist(&mut self, desk: &Desk<'_>) {
+        let content = &desk.shared.content;
+        let (Some(player), true) = (&self.player, self.brain.is_some()) else { return };
+        let (first, end) = (player.known_first, player.known_end);
+        let from = self.told.max(first);
+        if from >= end {
+            return;
+        }
+        self.told = end;
+        for track in 0..content.tracks {
+            let update = PlaylistUpdate {
+                track: Content::track_id(track),
+                live: content.live,
+                first: SeqNo(u64::from(first)),
+                segments: (from..end).map(|seq| content.listed(seq)).collect(),
+            };
+            self.input(Input::Playlist(update));
+        }
+    }
+
+    // The player.
+
+    pub(super) fn player_tick(&mut self, desk: &mut Desk<'_>) {
+        let content = &desk.shared.content;
+        let Some(player) = &mut self.player else { return };
+        player.advance(self.now, content);
+        if player.started.is_some() && !player.ended {
+            let behind = content.live.then(|| content.live_edge(self.now).saturating_sub(player.position));
+            desk.stats.watching(self.now, player.is_stalled(), behind);
+        }
+        self.tell_playhead();
+        let tick = self.tick_length(desk);
+        self.later(self.now + tick, What::PlayerTick, desk);
+    }
+
+    pub(super) fn tell_playhead(&mut self) {
+        let Some(player) = &self.player else { return };
+        let playhead = Playhead {
+            position: MediaTime::from_micros(player.position as i64),
+            buffered_to: MediaTime::from_micros(player.buffered_to as i64),
+            rate_permille: 1000,
+        };
+        self.input(Input::Playhead(playhead));
+    }
+
+    /// Lets the player ask for its next segment, if it wants one.
+    pub(super) fn demand_next(&mut self, desk: &mut Desk<'_>) {
+        let Some(player) = &mut self.player else { return };
+        player.advance(self.now, &desk.shared.content);
+        let Some(seq) = player.wants() else { return };
+        let segment = SegmentRef { seq, track: player.track };
+        let via = if self.brain.is_some() {
+            self.next_demand += 1;
+            Via::Engine(self.next_demand)
+        } else {
+            Via::Http(self.load(segment, desk))
+        };
+        if let Some(player) = &mut self.player {
+            player.demand = Some(Demand { seq, track: segment.track, via });
+        }
+        if let Via::Engine(demand) = via {
+            self.tell_playhead();
+            self.input(Input::Demand { demand: DemandId(demand), segment: segment.id(), kind: MediaKind::Main });
+        }
+    }
+
+    pub(super) fn delivered_by_engine(
+        &mut self,
+        demand: u64,
+        segment: SegmentId,
+        report: &DeliveryReport,
+        desk: &mut Desk<'_>,
+    ) {
+        let sum = report.http_bytes + report.seed_bytes + report.viewer_bytes;
+        self.record.delivered += u64::from(report.len.bytes());
+        // Where it was here before it was demanded from outside the engine, nothing is reported.
+        self.record.delivered_by_source += u64::from(if sum == 0 { report.len.bytes() } else { sum });
+        let awaited = self.player.as_ref().and_then(|player| player.demand);
+        if awaited.is_none_or(|awaited| awaited.via != Via::Engine(demand)) {
+            return;
+        }
+        let took = report.complete.since(report.requested);
+        self.segment_here(SegmentRef::of(segment), took, desk);
+    }
+
+    /// A load of the player's own is complete.
+    pub(super) fn loaded(&mut self, segment: SegmentRef, since: Micros, desk: &mut Desk<'_>) {
+        let len = u64::from(desk.shared.content.len(segment).bytes());
+        self.record.delivered += len;
+        self.record.delivered_by_source += len;
+        if self.brain.is_some() {
+            self.stored(segment, desk);
+        } else {
+            self.loaded.push(segment);
+        }
+        self.segment_here(segment, Duration::from_micros(self.now - since), desk);
+    }
+
+    fn segment_here(&mut self, segment: SegmentRef, took: Duration, desk: &mut Desk<'_>) {
+        let content = &desk.shared.content;
+        let Some(player) = &mut self.player else { return };
+        let first = player.delivered(self.now, content);
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        player.measured(content.len(segment).bytes(), took, content, &desk.shared.scenario.stream.renditions_kbps);
+        if first {
+            let after = micros(desk.shared.scenario.player.engine_after_ms / 1000.0);
+            self.later(self.now + after, What::Boot, desk);
+        }
+    }
+
+    /// The engine gives a segment up: the player's own loader gets it.
+    pub(super) fn engine_failed(&mut self, demand: u64, desk: &mut Desk<'_>) {
+        let awaited = self.player.as_ref().and_then(|player| player.demand);
+        let Some(awaited) = awaited.filter(|awaited| awaited.via == Via::Engine(demand)) else { return };
+        let via = Via::Http(self.load(SegmentRef { seq: awaited.seq, track: awaited.track }, desk));
+        self.record.failed += 1;
+        if let Some(player) = &mut self.player {
+            player.demand = Some(Demand { via, ..awaited });
+        }
+    }
+
+    /// A load of the player's own failed: it tries again after a while.
+    pub(super) fn load_failed(&mut self, desk: &mut Desk<'_>) {
+        self.later(self.now + SECOND, What::Retry, desk);
+    }
+
+    pub(super) fn retry(&mut self) {
+        // Meanwhile the viewer may have gone elsewhere, and another load may be under way.
+        let under_way = |request| self.is_under_way(request);
+        let failed = |demand: &Demand| matches!(demand.via, Via::Http(request) if !under_way(request));
+        if let Some(player) = self.player.as_ref()
+            && player.demand.as_ref().is_some_and(failed)
+            && let Some(player) = &mut self.player
+        {
+            player.demand = None;
+        }
+    }
+
+    pub(super) fn seek(&mut self, desk: &mut Desk<'_>) {
+        let content = &desk.shared.content;
+        let seeks = desk.shared.scenario.audience.seeks_per_min;
+        let after = micros(self.rng.exponential(60.0 / seeks.max(0.01)));
+        self.later(self.now + after.max(SECOND), What::Seek, desk);
+        let to = self.rng.below(u64::from(content.count)) as u32;
+        let Some(player) = self.player.as_mut().filter(|player| player.started.is_some()) else { return };
+        let awaited = player.demand;
+        player.seek(self.now, to, content);
+        self.tell_playhead();
+        match awaited.map(|awaited| awaited.via) {
+            Some(Via::Engine(demand)) => self.input(Input::DemandCancelled { demand: DemandId(demand) }),
+            Some(Via::Http(request)) => self.abort_load(request, desk),
+            None => {}
+        }
+    }
+
+    // Seeds.
+
+    /// A seed looks for new segments, and comes back when there will be more.
+    pub(super) fn seed_poll(&mut self, desk: &mut Desk<'_>) {
+        let content = &desk.shared.content;
+        let folder = desk.shared.population.session(self.index).folder;
+        let published = content.published(self.now);
+        let first = self.told.max(content.first_listed(published));
+        self.told = published;
+        for seq in first..published {
+            for track in 0..content.tracks {
+                let segment = SegmentRef { seq, track };
+                if folder {
+                    self.sign(segment, desk);
+                    self.stored(segment, desk);
+                } else {
+                    self.mirror(segment, desk);
+                }
+            }
+        }
+        if content.live {
+            // It polls often: a seed is to have a segment before viewers know of it.
+            let next = content.published_at(published).max(self.now) + SECOND / 20;
+            self.later(next, What::SeedPoll, desk);
+        }
+    }
+}
