@@ -11,7 +11,7 @@ const SHORT_BUFFER = { maxBufferLength: 8, maxMaxBufferLength: 8, backBufferLeng
 
 const MAX_STALL_MS = 500;
 
-describe("playback survives", { concurrency: 2 }, () => {
+describe("playback survives", { concurrency: 3, timeout: 150_000 }, () => {
   let browser;
 
   before(async () => {
@@ -35,18 +35,17 @@ describe("playback survives", { concurrency: 2 }, () => {
     }
   }
 
-  test("the death of the seed", async () => {
-    const stage = await startStage({ seed: true });
+  test("the death of the seed", async (t) => {
+    const stage = await startStage({ t, seed: true });
     const viewers = await watch(stage, 2);
     for (const viewer of viewers) await viewer.counts("bytes from the seed", (stats) => stats.seedBytes > 300_000);
     await Promise.all(viewers.map((viewer) => viewer.playsTo(15)));
     await stage.seed.kill();
     await endsWell(viewers);
-    await stage.close();
   });
 
-  test("the death of the signalling server, whose heir brings the next viewer", async () => {
-    const stage = await startStage({ seed: true });
+  test("the death of the signalling server, whose heir brings the next viewer", async (t) => {
+    const stage = await startStage({ t, seed: true });
     const viewers = await watch(stage, 2);
     for (const viewer of viewers) await viewer.counts("a viewer and a seed", (stats) => stats.neighbours >= 2);
     await Promise.all(viewers.map((viewer) => viewer.playsTo(10)));
@@ -57,15 +56,14 @@ describe("playback survives", { concurrency: 2 }, () => {
       assert.ok(stats.neighbours >= 2, `neighbours were lost with the server: ${JSON.stringify(stats)}`);
     }
     const heir = await startSignal(stage.signal.address);
+    t.after(heir.kill);
     const [late] = await watch(stage, 1);
     await late.counts("the late viewer has neighbours", (stats) => stats.neighbours >= 1, 40_000);
     await endsWell([...viewers, late]);
-    await heir.kill();
-    await stage.close();
   });
 
-  test("an origin that fails now and then", async () => {
-    const stage = await startStage({ seed: true });
+  test("an origin that fails now and then", async (t) => {
+    const stage = await startStage({ t, seed: true });
     const viewers = await watch(stage, 1);
     await viewers[0].counts("a neighbour", (stats) => stats.neighbours >= 1);
     // What peers hold is not asked of the origin, so that nobody sees this.
@@ -73,6 +71,5 @@ describe("playback survives", { concurrency: 2 }, () => {
     await viewers[0].playsTo(20);
     stage.origin.behave();
     await endsWell(viewers);
-    await stage.close();
   });
 });

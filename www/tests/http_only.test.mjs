@@ -9,7 +9,7 @@ import { startStage } from "./harness/servers.mjs";
 /** Where a dead signalling server would be: a port that nothing listens on. */
 const NOWHERE = "ws://127.0.0.1:9/v1/signal";
 
-describe("a stream plays over HTTP", { concurrency: 4 }, () => {
+describe("a stream plays over HTTP", { concurrency: 4, timeout: 150_000 }, () => {
   let browser;
   let stage;
 
@@ -92,7 +92,7 @@ describe("a stream plays over HTTP", { concurrency: 4 }, () => {
     }));
 });
 
-describe("a stream that is none", { concurrency: 4 }, () => {
+describe("a stream that is none", { concurrency: 4, timeout: 150_000 }, () => {
   let browser;
   let stage;
 

@@ -11,7 +11,7 @@ import { agreesWithOrigin, sharesOf } from "./harness/share.mjs";
 const STAGGER_MS = 3_000;
 const ENDS_WITHIN_MS = 90_000;
 
-describe("viewers deliver a stream to each other", { concurrency: 2 }, () => {
+describe("viewers deliver a stream to each other", { concurrency: 2, timeout: 240_000 }, () => {
   let browser;
 
   before(async () => {
@@ -19,13 +19,9 @@ describe("viewers deliver a stream to each other", { concurrency: 2 }, () => {
   });
   after(() => browser?.close());
 
-  async function withStage(options, body) {
-    const stage = await startStage(options);
-    try {
-      await body(stage, { src: stage.src, signal: stage.signal.url, key: stage.key.public });
-    } finally {
-      await stage.close();
-    }
+  async function stageFor(t, options) {
+    const stage = await startStage({ t, ...options });
+    return { stage, attributes: { src: stage.src, signal: stage.signal.url, key: stage.key.public } };
   }
 
   /** Plays to the end and closes all; what they counted. */
@@ -38,55 +34,55 @@ describe("viewers deliver a stream to each other", { concurrency: 2 }, () => {
     return all;
   }
 
-  test("one viewer alone plays the sample to the end", () =>
-    withStage({}, async (stage, attributes) => {
-      const all = await finish([await browser.open(attributes)]);
-      const shares = sharesOf(all);
-      agreesWithOrigin(shares, stage.origin);
-      assert.equal(shares.peers, 0);
-    }));
+  test("one viewer alone plays the sample to the end", async (t) => {
+    const { stage, attributes } = await stageFor(t, {});
+    const all = await finish([await browser.open(attributes)]);
+    const shares = sharesOf(all);
+    agreesWithOrigin(shares, stage.origin);
+    assert.equal(shares.peers, 0);
+  });
 
-  test("three viewers and a seed: at least 60 % comes over data channels", () =>
-    withStage({ seed: true }, async (stage, attributes) => {
-      const viewers = [];
-      for (let at = 0; at < 3; at += 1) {
-        // The stagger is the scenario, not a wait for something.
-        if (at > 0) await sleep(STAGGER_MS);
-        viewers.push(await browser.open(attributes, { rate: 2 }));
-      }
-      const shares = sharesOf(await finish(viewers));
-      console.log(`three viewers and a seed: ${JSON.stringify(shares)}`);
-      agreesWithOrigin(shares, stage.origin);
-      assert.ok(shares.peers >= 0.6, JSON.stringify(shares));
-      assert.ok(shares.viewer > 0, JSON.stringify(shares));
-    }));
+  test("three viewers and a seed: at least 60 % comes over data channels", async (t) => {
+    const { stage, attributes } = await stageFor(t, { seed: true });
+    const viewers = [];
+    for (let at = 0; at < 3; at += 1) {
+      // The stagger is the scenario, not a wait for something.
+      if (at > 0) await sleep(STAGGER_MS);
+      viewers.push(await browser.open(attributes, { rate: 2 }));
+    }
+    const shares = sharesOf(await finish(viewers));
+    console.log(`three viewers and a seed: ${JSON.stringify(shares)}`);
+    agreesWithOrigin(shares, stage.origin);
+    assert.ok(shares.peers >= 0.6, JSON.stringify(shares));
+    assert.ok(shares.viewer > 0, JSON.stringify(shares));
+  });
 
-  test("with the seed gone before the second viewer: at least 40 % comes from viewers", () =>
-    withStage({ seed: true }, async (stage, attributes) => {
-      const first = await browser.open(attributes, { rate: 2 });
-      await first.counts("the first viewer has the stream from the seed", (stats) => stats.seedBytes > 2_000_000);
-      await stage.seed.kill();
-      const viewers = [first];
-      for (let at = 0; at < 2; at += 1) {
-        await sleep(STAGGER_MS);
-        viewers.push(await browser.open(attributes, { rate: 2 }));
-      }
-      const all = await finish(viewers);
-      const shares = sharesOf(all);
-      console.log(`seed gone: ${JSON.stringify(shares)}`);
-      agreesWithOrigin(shares, stage.origin);
-      assert.ok(shares.viewer >= 0.4, JSON.stringify(shares));
-      assert.equal(all[1].seedBytes + all[2].seedBytes, 0);
-    }));
+  test("with the seed gone before the second viewer: at least 40 % comes from viewers", async (t) => {
+    const { stage, attributes } = await stageFor(t, { seed: true });
+    const first = await browser.open(attributes, { rate: 2 });
+    await first.counts("the first viewer has the stream from the seed", (stats) => stats.seedBytes > 2_000_000);
+    await stage.seed.kill();
+    const viewers = [first];
+    for (let at = 0; at < 2; at += 1) {
+      await sleep(STAGGER_MS);
+      viewers.push(await browser.open(attributes, { rate: 2 }));
+    }
+    const all = await finish(viewers);
+    const shares = sharesOf(all);
+    console.log(`seed gone: ${JSON.stringify(shares)}`);
+    agreesWithOrigin(shares, stage.origin);
+    assert.ok(shares.viewer >= 0.4, JSON.stringify(shares));
+    assert.equal(all[1].seedBytes + all[2].seedBytes, 0);
+  });
 
-  test("two viewers of an unsigned stream, on pages with an hls.js of their own", () =>
-    withStage({}, async (stage) => {
-      const attributes = { src: stage.src, signal: stage.signal.url, integrity: "open" };
-      const options = { rate: 2, hls: { startLevel: 1 } };
-      const first = await browser.open(attributes, options);
-      await first.playsTo(4);
-      const second = await browser.open(attributes, options);
-      const [, stats] = await finish([first, second]);
-      assert.ok(stats.viewerBytes > stats.httpBytes, JSON.stringify(stats));
-    }));
+  test("two viewers of an unsigned stream, on pages with an hls.js of their own", async (t) => {
+    const { stage } = await stageFor(t, {});
+    const attributes = { src: stage.src, signal: stage.signal.url, integrity: "open" };
+    const options = { rate: 2, hls: { startLevel: 1 } };
+    const first = await browser.open(attributes, options);
+    await first.playsTo(4);
+    const second = await browser.open(attributes, options);
+    const [, stats] = await finish([first, second]);
+    assert.ok(stats.viewerBytes > stats.httpBytes, JSON.stringify(stats));
+  });
 });

@@ -27,14 +27,21 @@ const READY_WITHIN_MS = 20_000;
 /** Lines of a server's log that are kept for a failed test. */
 const MAX_LOG_LINES = 200;
 
+/** What was started and not stopped: a test that fails must leave no process behind that keeps the run alive. */
+const running = new Set();
+process.once("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+
 /** Starts a program, and resolves when it has printed a line that matches `ready`. */
 async function start(name, args, ready) {
   const child = spawn(BINARIES[name], args, { stdio: ["ignore", "pipe", "pipe"] });
+  running.add(child);
   const log = [];
   const exited = new Promise((resolve) => {
     child.once("exit", resolve);
     child.once("error", resolve);
-  });
+  }).finally(() => running.delete(child));
   const found = await new Promise((resolve, reject) => {
     const fail = (why) => reject(new Error(`${name}: ${why}\n${log.join("\n")}`));
     const timer = setTimeout(fail, READY_WITHIN_MS, "not ready in time");
@@ -83,18 +90,31 @@ export async function startSeed({ src, signal, key, uploadCap }) {
 }
 
 /** The native peer that lies. Its arguments are those of a seed. */
-export async function startHostile({ src, signal, key }) {
-  return await start("hostile", ["--src", src, "--signal", signal, "--key", key.public], /^hostile-peer ready/m);
+export async function startHostile({ t, src, signal, key }) {
+  const args = ["--src", src, "--signal", signal, "--key", key.public];
+  const hostile = await start("hostile", args, /^hostile-peer ready/m);
+  t.after(hostile.kill);
+  return hostile;
 }
 
-/** An origin, a signalling server and a key of a test's own; `close` ends them and removes what they left. */
-export async function startStage({ live, seed = false, uploadCap, signal: withSignal = true } = {}) {
+/**
+ * An origin, a signalling server and a key of a test's own; `close` ends them and removes what they left, and is called
+ * when the test `t` is over, where there is one.
+ */
+export async function startStage({ t, live, seed = false, uploadCap, signal: withSignal = true } = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), "headwater-test-"));
   const origin = await startOrigin({ root: SAMPLE, live });
   const signal = withSignal ? await startSignal() : undefined;
   const key = await makeKey(folder);
   const src = `${origin.url}/master.m3u8`;
   const stage = { origin, signal, key, src, seed: undefined };
+  stage.close = async () => {
+    await stage.seed?.kill();
+    await signal?.kill();
+    await origin.close();
+    await rm(folder, { recursive: true, force: true });
+  };
+  t?.after(stage.close);
   if (seed) {
     stage.seed = await startSeed({ src, signal: signal.url, key, uploadCap });
     if (!live) {
@@ -103,12 +123,6 @@ export async function startStage({ live, seed = false, uploadCap, signal: withSi
     // From now on the origin counts what viewers take alone.
     origin.resetStats();
   }
-  stage.close = async () => {
-    await stage.seed?.kill();
-    await signal?.kill();
-    await origin.close();
-    await rm(folder, { recursive: true, force: true });
-  };
   return stage;
 }
 
