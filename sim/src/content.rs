@@ -19,6 +19,9 @@ use crate::scenario::Scenario;
 /// Segments signed at once where the content is not live.
 const VOD_BATCH: usize = if MAX_BATCH_ENTRIES < 200 { MAX_BATCH_ENTRIES } else { 200 };
 
+/// Longer segments have their hashes told on request: the batch would not fit a frame.
+const MAX_HASHES_ALONG: usize = headwater_wire::limits::MAX_HASHES;
+
 /// One segment's facts.
 #[derive(Debug)]
 struct Facts {
@@ -66,7 +69,7 @@ impl Content {
                 .collect();
             let per_batch = if stream.live { 1 } else { VOD_BATCH };
             let numbers: Vec<u32> = (0..count).collect();
-            let signed = numbers.chunks(per_batch).filter_map(|part| sign(scope, track, part, &all));
+            let signed = numbers.chunks(per_batch).filter_map(|part| sign(scope, track, part, &all, stream.live));
             batches.push(signed.collect());
             facts.push(all);
         }
@@ -206,12 +209,19 @@ fn chunk_hash(segment: SegmentRef, index: u32) -> ChunkHash {
     ChunkHash(hash)
 }
 
-fn sign(scope: Scope, track: u8, numbers: &[u32], all: &[Facts]) -> Option<SignedBatch> {
+/// Live entries carry chunk hashes, as those that `headwater-seed` signs do.
+fn sign(scope: Scope, track: u8, numbers: &[u32], all: &[Facts], live: bool) -> Option<SignedBatch> {
     let entries = numbers
         .iter()
         .map(|&seq| {
             let facts = &all[seq as usize];
-            Entry { seq: SeqNo(u64::from(seq)), len: facts.len, root: RootHash::of_chunks(facts.len, &facts.hashes) }
+            let along = live && facts.hashes.len() <= MAX_HASHES_ALONG;
+            Entry {
+                seq: SeqNo(u64::from(seq)),
+                len: facts.len,
+                root: RootHash::of_chunks(facts.len, &facts.hashes),
+                hashes: if along { facts.hashes.clone() } else { Vec::new() },
+            }
         })
         .collect();
     let body = BatchBody { version: BATCH_VERSION, scope, track: Content::track_id(track), issued_ms: 1, entries };
