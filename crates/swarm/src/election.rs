@@ -7,6 +7,8 @@
 //! candidates of one stretch serve in the next, when everyone has heard of them. The order among them is drawn for each
 //! segment.
 
+use std::time::Duration;
+
 use headwater_wire::limits::MAX_CANDIDATES;
 use headwater_wire::{Message, PeerId, Role, SegmentId, TrackId};
 
@@ -14,9 +16,13 @@ use crate::engine::Engine;
 use crate::io::MediaKind;
 use crate::map::SortedMap;
 use crate::rng::mix;
+use crate::time::Now;
 
 /// Segments of one stretch.
 const STRETCH: u64 = 16;
+
+/// How long news of candidates are gathered.
+const GATHER: Duration = Duration::from_secs(1);
 
 /// Most stretches remembered, of all tracks together.
 const MAX_LISTS: usize = 16;
@@ -28,8 +34,9 @@ type Key = (TrackId, u64);
 pub(crate) struct Candidates {
     /// Nonces by their hash, for each track and stretch.
     lists: SortedMap<Key, SortedMap<u64, u64>>,
-    /// What is not passed on yet.
+    /// What is not passed on yet, and when it is to be.
     news: SortedMap<Key, Vec<u64>>,
+    due: Option<Now>,
 }
 
 impl Candidates {
@@ -44,7 +51,7 @@ impl Candidates {
             };
         }
         let list = self.lists.or_default(key);
-        if list.insert(mix(nonce ^ mix(key.1)), nonce).is_some() {
+        if list.insert(place(nonce, key), nonce).is_some() {
             return;
         }
         if list.len() > MAX_CANDIDATES && list.pop_last().is_some_and(|(_, dropped)| dropped == nonce) {
@@ -73,6 +80,11 @@ impl Candidates {
     }
 }
 
+/// Where a nonce is in the list of a stretch.
+fn place(nonce: u64, (_, epoch): Key) -> u64 {
+    mix(nonce ^ mix(epoch))
+}
+
 /// The place of a peer in the order for one segment: everyone computes the same.
 pub(crate) fn rank(nonce: u64, id: SegmentId) -> u64 {
     mix(nonce ^ mix(id.track.0 ^ mix(id.seq.0)))
@@ -98,9 +110,24 @@ impl Engine {
         }
     }
 
-    /// What to pass on of candidates that were not known before.
-    pub(crate) fn candidate_news(&mut self) -> Vec<Message> {
-        Candidates::messages(&std::mem::take(&mut self.candidates.news))
+    /// Passes on candidates that were not known before. They serve in the next stretch: there is time to gather them, and
+    /// what was news may have been outdone by then.
+    pub(crate) fn flush_candidates(&mut self) {
+        if self.candidates.news.is_empty() {
+            return;
+        }
+        let due = *self.candidates.due.get_or_insert(self.now + GATHER);
+        if due > self.now {
+            return self.wake_at(due);
+        }
+        self.candidates.due = None;
+        let mut news = std::mem::take(&mut self.candidates.news);
+        let lists = &self.candidates.lists;
+        news.retain(|key, nonces| {
+            nonces.retain(|nonce| lists.get(key).is_some_and(|list| list.contains_key(&place(*nonce, *key))));
+            !nonces.is_empty()
+        });
+        self.tell_viewers(&Candidates::messages(&news), None);
     }
 
     /// Tells a new neighbour all candidates known.

@@ -19,7 +19,7 @@ use crate::time::Now;
 
 /// How long news of chunks are gathered before they are told: a wait this short costs a relay nothing that counts, and
 /// halves the messages of a burst.
-const GATHER: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(20);
 
 /// How often a neighbour is pinged.
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -368,8 +368,7 @@ impl Engine {
     }
 
     pub(crate) fn flush_announcements(&mut self) {
-        let candidates = self.candidate_news();
-        self.tell_viewers(&candidates, None);
+        self.flush_candidates();
         let Some(due) = self.announcements.due else { return };
         if due > self.now {
             return self.wake_at(due);
@@ -394,8 +393,23 @@ impl Engine {
             let parts = ranges.chunks(MAX_RANGES);
             news.extend(parts.map(|part| Message::Have { track, full: false, ranges: part.to_vec() }));
         }
-        news.extend(chunks.into_iter().map(|(segment, set)| Message::HaveChunks { segment, chunks: set.ranges() }));
         self.tell_viewers(&news, None);
+        for (segment, set) in chunks {
+            // Who has the whole segment has no use for the news of a part.
+            let lacking = |neighbour: &Neighbour| !neighbour.holds_whole(segment);
+            self.tell_those(&Message::HaveChunks { segment, chunks: set.ranges() }, lacking);
+        }
+    }
+
+    fn tell_those(&mut self, message: &Message, which: impl Fn(&Neighbour) -> bool) {
+        let peers: Vec<PeerId> = self
+            .ready()
+            .filter(|(_, neighbour)| !neighbour.is_seed() && which(neighbour))
+            .map(|(peer, _)| peer)
+            .collect();
+        for peer in peers {
+            self.send(peer, message);
+        }
     }
 
     /// Sends messages to every viewer among the neighbours but `except`. Seeds want nothing.

@@ -116,6 +116,16 @@ pub enum Input<'a> {
         hashes: Vec<ChunkHash>,
     },
 
+    /// The player's own loader, or the shell's, loaded a segment from the origin without the engine: how quick it was.
+    OriginMeasured {
+        /// From the request to the first byte.
+        first_byte: Duration,
+        /// Bytes of the body.
+        bytes: u64,
+        /// From the first byte to the last.
+        transfer: Duration,
+    },
+
     /// A batch of the catalogue came over HTTP or was signed here. (Those from peers come in control frames.)
     Batch {
         /// [`BatchSource::Origin`] or [`BatchSource::Own`].
@@ -412,6 +422,12 @@ pub struct Stats {
     pub wasted_bytes: u64,
     /// Bytes held in the store now.
     pub held_bytes: u64,
+    /// HTTP requests because a segment would have been late otherwise: the player waits, or peers were too slow.
+    pub rescues: u64,
+    /// HTTP requests because this peer was elected to fetch a segment for the others.
+    pub duties: u64,
+    /// HTTP requests because nobody else was there to ask.
+    pub lone_fetches: u64,
     /// Chunks that did not have the hash that the catalogue says.
     pub bad_chunks: u64,
     /// Neighbours that have said hello.

@@ -183,6 +183,10 @@ impl Neighbour {
         holding.whole.contains(segment.seq) || holding.partial.contains_key(&segment.seq)
     }
 
+    pub(crate) fn holds_whole(&self, segment: SegmentId) -> bool {
+        self.holdings.get(&segment.track).is_some_and(|holding| holding.whole.contains(segment.seq))
+    }
+
     /// The last segment of `track` that it holds, in part or whole.
     pub(crate) fn furthest(&self, track: TrackId) -> Option<SeqNo> {
         let holding = self.holdings.get(&track)?;

@@ -24,7 +24,7 @@ const RESCUE_MARGIN: Duration = Duration::from_millis(900);
 /// How many times the predicted transfer the rescue allows for.
 const RESCUE_FACTOR: f64 = 1.6;
 
-/// Assumed of the origin before the first response: 200 ms to the first byte, 4 Mbit/s.
+/// Assumed of the origin before anything was measured: 200 ms to the first byte, 4 Mbit/s.
 const FIRST_TTFB: Duration = Duration::from_millis(200);
 const FIRST_RATE: f64 = 500_000.0;
 
@@ -79,7 +79,7 @@ impl Origin {
         self.ttfb.unwrap_or(FIRST_TTFB) + transfer
     }
 
-    fn measured(&mut self, ttfb: Duration, bytes: u64, transfer: Duration) {
+    pub(crate) fn measured(&mut self, ttfb: Duration, bytes: u64, transfer: Duration) {
         self.ttfb = Some(self.ttfb.map_or(ttfb, |old| old.mul_f64(0.7) + ttfb.mul_f64(0.3)));
         // Short transfers measure the timer, not the line.
         if bytes >= u64::from(CHUNK_LEN) {
@@ -101,8 +101,10 @@ enum Plan {
     Wait,
     /// Somebody may have it by then.
     WaitUntil(Now),
-    /// Fetch these chunks, all that are missing where there is no range.
-    Fetch(Option<ChunkRange>),
+    /// Fetch these chunks for everyone, all that are missing where there is no range.
+    Duty(Option<ChunkRange>),
+    /// Fetch it: there is nobody else.
+    Alone,
 }
 
 /// What somebody in the swarm has said to be fetching of a segment.
@@ -123,13 +125,25 @@ impl Engine {
         let bytes = segment.missing_bytes().unwrap_or(u64::from(CHUNK_LEN) * 8);
         let reserve = self.origin.predict(bytes).mul_f64(RESCUE_FACTOR) + RESCUE_MARGIN;
         let rescue = now + slack.saturating_sub(reserve);
-        let plan =
-            if rescue <= now || segment.differs { Plan::Fetch(segment.missing_range()) } else { self.outlook(id) };
-        match plan {
-            Plan::WaitUntil(at) if at.min(rescue) > now => self.wake_at(at.min(rescue)),
-            Plan::WaitUntil(_) => self.fetch(id, segment.missing_range()),
+        let missing = segment.missing_range();
+        if segment.differs {
+            return self.fetch(id, None);
+        }
+        if rescue <= now {
+            self.stats.rescues += 1;
+            return self.fetch(id, missing);
+        }
+        match self.outlook(id) {
             Plan::Wait => self.wake_at(rescue),
-            Plan::Fetch(chunks) => self.fetch(id, chunks),
+            Plan::WaitUntil(at) => self.wake_at(at.min(rescue)),
+            Plan::Duty(chunks) => {
+                self.stats.duties += 1;
+                self.fetch(id, chunks);
+            }
+            Plan::Alone => {
+                self.stats.lone_fetches += 1;
+                self.fetch(id, missing);
+            }
         }
     }
 
@@ -180,8 +194,8 @@ impl Engine {
         Some(match (coming, whole) {
             (true, _) => Plan::Wait,
             (false, _) if turn > self.now => Plan::WaitUntil(turn),
-            (false, true) => Plan::Fetch(segment.missing_range()),
-            (false, false) => Plan::Fetch(Some(chunks)),
+            (false, true) => Plan::Duty(segment.missing_range()),
+            (false, false) => Plan::Duty(Some(chunks)),
         })
     }
 
@@ -209,11 +223,15 @@ impl Engine {
         {
             return Plan::WaitUntil(under_way.at + self.patience());
         }
-        if before > 0 {
-            return Plan::WaitUntil(since + RANK_STEP * before.min(MAX_RANK));
+        let turn = since + RANK_STEP * before.min(MAX_RANK);
+        if turn > now {
+            return Plan::WaitUntil(turn);
         }
-        let joining = self.swarm.filter(|(at, peers)| *peers > 1 && *at + JOIN_GRACE > now && !any_ready);
-        joining.map_or(Plan::Fetch(segment.missing_range()), |(at, _)| Plan::WaitUntil(at + JOIN_GRACE))
+        if any_ready {
+            return Plan::Duty(segment.missing_range());
+        }
+        let joining = self.swarm.filter(|(at, peers)| *peers > 1 && *at + JOIN_GRACE > now);
+        joining.map_or(Plan::Alone, |(at, _)| Plan::WaitUntil(at + JOIN_GRACE))
     }
 
     /// How long after its announcement a fetch of another's should have brought something.
