@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use headwater_sim::{Policy, Report, Scenario, table};
+use headwater_sim::{Policy, Report, Scenario, html, table};
 
 /// Thousands of peers with the real engine, on virtual time
 #[derive(Parser)]
@@ -26,6 +26,17 @@ enum Command {
         /// Who decides for the viewers
         #[arg(long, default_value = "headwater")]
         policy: String,
+        /// Where to write a page with plots
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
+    /// Runs a scenario also over HTTP alone and with models of p2p-media-loader's policies, and prints all side by side
+    Compare {
+        #[command(flatten)]
+        options: Options,
+        /// Where to write a page with plots
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
 }
 
@@ -64,7 +75,7 @@ type Failure = Box<dyn std::error::Error>;
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run { options, policy } => {
+        Command::Run { options, policy, html } => {
             let policy = Policy::of_name(&policy).ok_or_else(|| {
                 format!("there is no policy \"{policy}\": choose of {}", Policy::ALL.map(Policy::name).join(", "))
             })?;
@@ -74,6 +85,16 @@ fn run(command: Command) -> Result<(), Failure> {
             if let Some(file) = &options.json {
                 write_json(file, &report)?;
             }
+            write_html(html.as_deref(), std::slice::from_ref(&report))?;
+        }
+        Command::Compare { options, html } => {
+            let reports =
+                Policy::ALL.into_iter().map(|policy| simulate(&options, policy)).collect::<Result<Vec<_>, _>>()?;
+            print!("{}", table::render(&reports));
+            if let Some(file) = &options.json {
+                write_json(file, &reports)?;
+            }
+            write_html(html.as_deref(), &reports)?;
         }
     }
     Ok(())
@@ -108,7 +129,13 @@ fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| count.get().min(8) as u32)
 }
 
-fn write_json(file: &Path, report: &Report) -> Result<(), Failure> {
+fn write_html(file: Option<&Path>, reports: &[Report]) -> Result<(), Failure> {
+    let Some(file) = file else { return Ok(()) };
+    fs::write(file, html::page(reports)).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    Ok(())
+}
+
+fn write_json(file: &Path, report: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(report)?;
     fs::write(file, text + "\n").map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     Ok(())

@@ -97,7 +97,7 @@ impl PeerRecord {
 }
 
 /// Kinds of control messages, by their postcard number; the names in the report.
-pub(crate) const MESSAGE_KINDS: [&str; 16] = [
+pub(crate) const MESSAGE_KINDS: [&str; 17] = [
     "hello",
     "have",
     "have chunks",
@@ -113,6 +113,7 @@ pub(crate) const MESSAGE_KINDS: [&str; 16] = [
     "ping",
     "pong",
     "bye",
+    "candidates",
     "other",
 ];
 

@@ -1,8 +1,8 @@
 //! Segments that the player loaded by itself before the client was there: hashed in small steps, then shared.
 
+use crate::bytes::Bytes;
 use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{ChunkHash, SegmentId, SegmentLen};
-use js_sys::Uint8Array;
 
 use crate::hash::Scratch;
 
@@ -13,13 +13,13 @@ const CHUNKS_PER_STEP: usize = 4;
 pub(crate) struct Adoption {
     pub(crate) segment: SegmentId,
     pub(crate) len: SegmentLen,
-    pub(crate) bytes: Uint8Array,
+    pub(crate) bytes: Bytes,
     pub(crate) hashes: Vec<ChunkHash>,
 }
 
 impl Adoption {
     /// `None` where no segment has that many bytes.
-    pub(crate) fn new(segment: SegmentId, bytes: Uint8Array) -> Option<Self> {
+    pub(crate) fn new(segment: SegmentId, bytes: Bytes) -> Option<Self> {
         let len = SegmentLen::new(bytes.length()).ok()?;
         Some(Self { segment, len, bytes, hashes: Vec::new() })
     }

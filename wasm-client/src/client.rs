@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use crate::bytes::{Bytes, copy_into};
 use headwater_swarm::{
     BatchSource, Config, DataVerdict, DemandId, Engine, Event, FetchId, Input, Integrity, MediaKind, MediaTime, Now,
     Output, Playhead, PlaylistSegment, PlaylistUpdate, VerifyId,
@@ -11,7 +12,6 @@ use headwater_wire::catalogue::split_file;
 use headwater_wire::frame::DATA_HEADER_LEN;
 use headwater_wire::limits::MAX_FRAME;
 use headwater_wire::{ChunkId, DataHeader, Frame, PeerId, Scope, SegmentId, SegmentLen, SeqNo, SwarmName, TrackId};
-use js_sys::Uint8Array;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::adopt::Adoption;
@@ -130,7 +130,7 @@ impl Client {
     }
 
     /// Takes over a segment that the player loaded by itself. `adoptStep` does the work.
-    pub fn adopt(&mut self, track: u64, seq: f64, bytes: Uint8Array) {
+    pub fn adopt(&mut self, track: u64, seq: f64, bytes: Bytes) {
         self.adoptions.extend(Adoption::new(segment(track, seq), bytes));
     }
 
@@ -170,22 +170,23 @@ impl Client {
     }
 
     /// A frame came.
-    pub fn frame(&mut self, peer: u64, frame: &Uint8Array) {
+    pub fn frame(&mut self, peer: u64, frame: &Bytes) {
         let peer = PeerId(peer);
         let len = frame.length();
         if len > MAX_FRAME {
             return self.input(Input::Control { peer, frame: UNREADABLE_FRAME });
         }
-        if !Frame::is_data(frame.get_index(0)) {
-            return self.input(Input::Control { peer, frame: &frame.to_vec() });
+        let mut head = [0; DATA_HEADER_LEN];
+        let head_len = DATA_HEADER_LEN as u32;
+        copy_into(&mut head, &frame.subarray(0, len.min(head_len)));
+        if !Frame::is_data(head[0]) {
+            let mut whole = vec![0; len as usize];
+            copy_into(&mut whole, frame);
+            return self.input(Input::Control { peer, frame: &whole });
         }
-        if (len as usize) < DATA_HEADER_LEN {
-            return self.input(Input::Control { peer, frame: UNREADABLE_FRAME });
-        }
-        let mut header = [0; DATA_HEADER_LEN];
-        frame.subarray(0, DATA_HEADER_LEN as u32).copy_to(&mut header);
-        match DataHeader::parse(&header, len as usize) {
-            Ok(header) => self.data(peer, header, &frame.subarray(DATA_HEADER_LEN as u32, len)),
+        // A frame that is too short for a header is too short for a payload as well.
+        match DataHeader::parse(&head, len as usize) {
+            Ok(header) => self.data(peer, header, &frame.subarray(head_len, len)),
             Err(_) => self.input(Input::Control { peer, frame: UNREADABLE_FRAME }),
         }
     }
@@ -215,7 +216,7 @@ impl Client {
 
     /// Bytes of a body came. Returns whether the request is still of use.
     #[wasm_bindgen(js_name = fetchBytes)]
-    pub fn fetch_bytes(&mut self, fetch: f64, bytes: &Uint8Array) -> bool {
+    pub fn fetch_bytes(&mut self, fetch: f64, bytes: &Bytes) -> bool {
         let id = FetchId(fetch as u64);
         let len = bytes.length();
         let mut taken = 0;
@@ -303,7 +304,7 @@ impl Client {
         self.drain();
     }
 
-    fn data(&mut self, peer: PeerId, header: DataHeader, payload: &Uint8Array) {
+    fn data(&mut self, peer: PeerId, header: DataHeader, payload: &Bytes) {
         let verdict = self.engine.handle_data(now(), peer, &header, payload.length());
         if verdict != DataVerdict::Ignore {
             self.store.append(peer, header.chunk, header.offset, payload);
@@ -385,14 +386,14 @@ impl Client {
         }
     }
 
-    fn copy(&self, segment: SegmentId, len: SegmentLen) -> Option<Uint8Array> {
+    fn copy(&self, segment: SegmentId, len: SegmentLen) -> Option<Bytes> {
         self.store.copy(segment, len)
     }
 
     fn send_chunk(&self, peer: PeerId, chunk: ChunkId, len: u32, piece_len: u32) {
         // The engine sends only what the store has; a chunk that is not there after all is left to the peer's patience.
         if let Some(bytes) = self.store.chunk(chunk, len) {
-            let header = Uint8Array::from(&DataHeader { chunk, offset: 0 }.encode()[..]);
+            let header = Bytes::copy_of(&DataHeader { chunk, offset: 0 }.encode());
             self.host.send_chunk(peer.0, header, bytes, piece_len);
         }
     }

@@ -1,10 +1,10 @@
 //! HTTP bodies on their way into the store: cut into chunks, hashed as they come, checked for their length.
 
+use crate::bytes::Bytes;
 use headwater_swarm::FetchId;
 use headwater_wire::hash::ChunkHasher;
 use headwater_wire::limits::{CHUNK_LEN, MAX_SEGMENT_LEN};
 use headwater_wire::{ByteRange, ChunkHash, ChunkIndex, SegmentId, SegmentLen};
-use js_sys::Uint8Array;
 
 use crate::hash::Scratch;
 use crate::store::Store;
@@ -69,7 +69,7 @@ impl Fetching {
     /// Takes in the first bytes of `bytes`, up to the end of a chunk. Returns how many, and the chunk where it is whole.
     pub(crate) fn take(
         &mut self,
-        bytes: &Uint8Array,
+        bytes: &Bytes,
         store: &mut Store,
         scratch: &mut Scratch,
     ) -> Result<(u32, Option<Whole>), WrongBody> {

@@ -1,6 +1,6 @@
 //! What the page does for the engine: an object of the player's TypeScript (`www/player/src/client/client.ts`).
 
-use js_sys::Uint8Array;
+use crate::bytes::Bytes;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 /// The same for TypeScript, which checks the player's class against it.
@@ -39,7 +39,7 @@ extern "C" {
     /// Send a chunk in data frames of `header` (with each piece's offset in it) and at most `piece` bytes; then, when
     /// the channel has room again, call `Client.chunkSent` with the same header.
     #[wasm_bindgen(method, js_name = sendChunk)]
-    pub(crate) fn send_chunk(this: &Host, peer: u64, header: Uint8Array, chunk: Uint8Array, piece: u32);
+    pub(crate) fn send_chunk(this: &Host, peer: u64, header: Bytes, chunk: Bytes, piece: u32);
 
     /// Close the connection, and refuse it from now on where `ban` says so.
     #[wasm_bindgen(method)]
@@ -67,7 +67,7 @@ extern "C" {
 
     /// A whole segment for the player: a copy of its own. Times are those of `performance.now()`.
     #[wasm_bindgen(method)]
-    pub(crate) fn deliver(this: &Host, demand: f64, bytes: Uint8Array, requested: f64, first_byte: f64, complete: f64);
+    pub(crate) fn deliver(this: &Host, demand: f64, bytes: Bytes, requested: f64, first_byte: f64, complete: f64);
 
     /// The segment cannot be had here: the player's own loader must try.
     #[wasm_bindgen(method)]

@@ -15,17 +15,24 @@
 //! Calls go one way at a time: while a method of [`Client`] runs, the host must not call another one. It queues.
 
 mod adopt;
+mod bytes;
 mod client;
 mod fetching;
 mod hash;
 mod host;
 mod store;
 
+pub use bytes::Bytes;
 pub use client::Client;
 pub use host::Host;
 
 use headwater_wire::TrackId;
 use wasm_bindgen::prelude::wasm_bindgen;
+
+/// Smaller than the allocator that Rust brings, and as quick for the little that is allocated here.
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static ALLOCATOR: rlsf::SmallGlobalTlsf = rlsf::SmallGlobalTlsf::new();
 
 /// The id of the track whose media playlist is at `playlist`, in the stream opened at `source`; both absolute URLs.
 #[wasm_bindgen(js_name = trackOf)]

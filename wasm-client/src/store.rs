@@ -1,8 +1,8 @@
 //! The chunk store: segments at their place and chunks that are still coming in, all in JavaScript's memory.
 
+use crate::bytes::Bytes;
 use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{ChunkId, ChunkIndex, PeerId, SegmentId, SegmentLen};
-use js_sys::Uint8Array;
 
 /// Chunk buffers kept for reuse: a few neighbours' worth, so that a running viewer allocates none.
 const SPARE_BUFFERS: usize = 16;
@@ -10,7 +10,7 @@ const SPARE_BUFFERS: usize = 16;
 /// One segment's place. Grows while the segment's length is not known.
 struct Place {
     segment: SegmentId,
-    bytes: Uint8Array,
+    bytes: Bytes,
     len: Option<SegmentLen>,
     /// The chunks that are whole, a bit each.
     held: Vec<u32>,
@@ -20,7 +20,7 @@ struct Place {
 struct Incoming {
     peer: PeerId,
     chunk: ChunkId,
-    buffer: Uint8Array,
+    buffer: Bytes,
     filled: u32,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Store {
     places: Vec<Place>,
     /// Few: the engine bounds what is asked of a peer.
     incoming: Vec<Incoming>,
-    spare: Vec<Uint8Array>,
+    spare: Vec<Bytes>,
 }
 
 impl Store {
@@ -43,7 +43,7 @@ impl Store {
         let at = match self.places.binary_search_by_key(&segment, |place| place.segment) {
             Ok(at) => at,
             Err(at) => {
-                let place = Place { segment, bytes: Uint8Array::new_with_length(0), len: None, held: Vec::new() };
+                let place = Place { segment, bytes: Bytes::zeroed(0), len: None, held: Vec::new() };
                 self.places.insert(at, place);
                 at
             }
@@ -70,7 +70,7 @@ impl Store {
     }
 
     /// Writes bytes of an HTTP body to their place, unless the chunk that they belong to is whole already.
-    pub(crate) fn write(&mut self, segment: SegmentId, at: u32, bytes: &Uint8Array) {
+    pub(crate) fn write(&mut self, segment: SegmentId, at: u32, bytes: &Bytes) {
         let place = self.place(segment);
         if !place.holds(ChunkIndex(at / CHUNK_LEN)) {
             place.reserve(at + bytes.length());
@@ -84,7 +84,7 @@ impl Store {
     }
 
     /// Takes a whole segment over.
-    pub(crate) fn adopt(&mut self, segment: SegmentId, len: SegmentLen, bytes: Uint8Array) {
+    pub(crate) fn adopt(&mut self, segment: SegmentId, len: SegmentLen, bytes: Bytes) {
         let place = self.place(segment);
         place.bytes = bytes;
         place.len = Some(len);
@@ -94,7 +94,7 @@ impl Store {
     }
 
     /// A view of a chunk of `len` bytes.
-    pub(crate) fn chunk(&self, chunk: ChunkId, len: u32) -> Option<Uint8Array> {
+    pub(crate) fn chunk(&self, chunk: ChunkId, len: u32) -> Option<Bytes> {
         let place = self.find(chunk.segment)?;
         let start = chunk.index.0.checked_mul(CHUNK_LEN)?;
         let end = start.checked_add(len)?;
@@ -102,7 +102,7 @@ impl Store {
     }
 
     /// A copy of a whole segment.
-    pub(crate) fn copy(&self, segment: SegmentId, len: SegmentLen) -> Option<Uint8Array> {
+    pub(crate) fn copy(&self, segment: SegmentId, len: SegmentLen) -> Option<Bytes> {
         let place = self.find(segment)?;
         (len.bytes() <= place.bytes.length()).then(|| place.bytes.slice(0, len.bytes()))
     }
@@ -115,9 +115,9 @@ impl Store {
     }
 
     /// Appends a piece, which begins at `offset`, to the chunk that comes in from `peer`.
-    pub(crate) fn append(&mut self, peer: PeerId, chunk: ChunkId, offset: u32, piece: &Uint8Array) {
+    pub(crate) fn append(&mut self, peer: PeerId, chunk: ChunkId, offset: u32, piece: &Bytes) {
         let at = self.find_incoming(peer, chunk).unwrap_or_else(|| {
-            let buffer = self.spare.pop().unwrap_or_else(|| Uint8Array::new_with_length(CHUNK_LEN));
+            let buffer = self.spare.pop().unwrap_or_else(|| Bytes::zeroed(CHUNK_LEN));
             self.incoming.push(Incoming { peer, chunk, buffer, filled: 0 });
             self.incoming.len() - 1
         });
@@ -128,7 +128,7 @@ impl Store {
     }
 
     /// What has come of a chunk from `peer`.
-    pub(crate) fn incoming(&self, peer: PeerId, chunk: ChunkId) -> Option<Uint8Array> {
+    pub(crate) fn incoming(&self, peer: PeerId, chunk: ChunkId) -> Option<Bytes> {
         let incoming = &self.incoming[self.find_incoming(peer, chunk)?];
         Some(incoming.buffer.subarray(0, incoming.filled))
     }
@@ -173,7 +173,7 @@ impl Place {
         if len > room {
             // Where the length is not known, doubling keeps the copies few.
             let room = self.len.map_or(room.saturating_mul(2), SegmentLen::bytes).max(len);
-            let bytes = Uint8Array::new_with_length(room);
+            let bytes = Bytes::zeroed(room);
             bytes.set(&self.bytes, 0);
             self.bytes = bytes;
         }

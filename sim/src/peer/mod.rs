@@ -17,7 +17,7 @@ use crate::event::{Event, NodeIndex, SegmentRef, What};
 use crate::peer::http::Request;
 use crate::peer::links::{Downlink, Link, Uplink};
 use crate::player::Player;
-use crate::policies;
+use crate::policies::{self, Policy};
 use crate::population::Population;
 use crate::rng::{Rng, mix};
 use crate::stats::PeerRecord;
@@ -196,6 +196,10 @@ impl Peer {
         let session = desk.shared.population.session(self.index);
         self.later(session.leave, What::Leave, desk);
         if session.role == Role::Seed {
+            // The others have no seeds.
+            if desk.shared.policy != Policy::Headwater {
+                return;
+            }
             self.brain = Some(Box::new(self.seed_engine(desk)));
             self.join_swarm(desk);
             self.seed_poll(desk);

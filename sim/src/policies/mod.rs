@@ -1,8 +1,12 @@
 //! Who decides for a viewer: the real engine, nobody, or the model of another system.
 
+mod p2pml;
+mod talk;
+
 use headwater_swarm::{Config, Engine, Now};
 
 use crate::brain::Brain;
+use crate::policies::p2pml::{P2pml, Version};
 
 /// Who decides for the viewers of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,11 +15,15 @@ pub enum Policy {
     Headwater,
     /// Nobody: players load over HTTP.
     HttpOnly,
+    /// A model of p2p-media-loader 2.3: random HTTP prefetch.
+    P2pMediaLoader2,
+    /// A model of p2p-media-loader 5.0: election among neighbours.
+    P2pMediaLoader5,
 }
 
 impl Policy {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::Headwater, Self::HttpOnly];
+    pub const ALL: [Self; 4] = [Self::Headwater, Self::HttpOnly, Self::P2pMediaLoader2, Self::P2pMediaLoader5];
 
     /// The policy of this name.
     #[must_use]
@@ -29,6 +37,8 @@ impl Policy {
         match self {
             Self::Headwater => "headwater",
             Self::HttpOnly => "http-only",
+            Self::P2pMediaLoader2 => "p2pml-2.3-model",
+            Self::P2pMediaLoader5 => "p2pml-5.0-model",
         }
     }
 }
@@ -38,5 +48,7 @@ pub(crate) fn make(policy: Policy, config: Config, seed: u64, now: Now) -> Optio
     match policy {
         Policy::Headwater => Some(Box::new(Engine::new(config, seed, now))),
         Policy::HttpOnly => None,
+        Policy::P2pMediaLoader2 => Some(Box::new(P2pml::new(Version::V2, &config, seed, now))),
+        Policy::P2pMediaLoader5 => Some(Box::new(P2pml::new(Version::V5, &config, seed, now))),
     }
 }
