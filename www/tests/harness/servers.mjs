@@ -91,7 +91,8 @@ export async function startSeed({ src, signal, key, uploadCap }) {
 
 /** The native peer that lies. Its arguments are those of a seed. */
 export async function startHostile({ t, src, signal, key }) {
-  const args = ["--src", src, "--signal", signal, "--key", key.public];
+  // With "=", because a key may begin with "-".
+  const args = ["--src", src, "--signal", signal, `--key=${key.public}`];
   const hostile = await start("hostile", args, /^hostile-peer ready/m);
   t.after(hostile.kill);
   return hostile;
