@@ -134,6 +134,12 @@ impl Client {
         self.adoptions.extend(Adoption::new(segment(track, seq), bytes));
     }
 
+    /// The player loaded a segment by itself: milliseconds to the first byte, bytes, milliseconds from there to the last.
+    pub fn measured(&mut self, first_byte: f64, bytes: f64, transfer: f64) {
+        let [first_byte, transfer] = [first_byte, transfer].map(|ms| duration_of(ms / 1000.0));
+        self.input(Input::OriginMeasured { first_byte, bytes: bytes as u64, transfer });
+    }
+
     /// Hashes a little of what was handed to `adopt`. Returns whether there is more to do.
     #[wasm_bindgen(js_name = adoptStep)]
     pub fn adopt_step(&mut self) -> bool {

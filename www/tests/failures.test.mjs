@@ -5,6 +5,7 @@ import { after, before, describe, test } from "node:test";
 
 import { startBrowser } from "./harness/browser.mjs";
 import { startSignal, startStage } from "./harness/servers.mjs";
+import { until } from "./harness/wait.mjs";
 
 /** A short buffer, so that what dies is missed before the end. */
 const SHORT_BUFFER = { maxBufferLength: 8, maxMaxBufferLength: 8, backBufferLength: 0 };
@@ -38,7 +39,11 @@ describe("playback survives", { concurrency: 3, timeout: 150_000 }, () => {
   test("the death of the seed", async (t) => {
     const stage = await startStage({ t, seed: true });
     const viewers = await watch(stage, 2);
-    for (const viewer of viewers) await viewer.counts("bytes from the seed", (stats) => stats.seedBytes > 300_000);
+    for (const viewer of viewers) await viewer.counts("both neighbours", (stats) => stats.neighbours >= 2);
+    await until("the seed is made use of", async () => {
+      const all = await Promise.all(viewers.map((viewer) => viewer.stats()));
+      return all.reduce((sum, stats) => sum + stats.seedBytes, 0) > 300_000;
+    });
     await Promise.all(viewers.map((viewer) => viewer.playsTo(15)));
     await stage.seed.kill();
     await endsWell(viewers);

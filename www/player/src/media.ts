@@ -1,6 +1,6 @@
 // What the page's media element tells: when playback began, how often it stalled, where the playhead is.
 
-/** A pause in playback that the viewer did not ask for. */
+/** Pauses in playback for want of data, and how long the first frame took. */
 export interface StallStats {
   /** From loading (or, where it waited for the viewer, from play) to the first frame that moves; 0 before it. */
   startupMs: number;
@@ -10,6 +10,9 @@ export interface StallStats {
 
 /** Media between two parts of the buffer shorter than this does not stop a player. */
 const MAX_GAP_S = 0.1;
+
+/** With this much ahead, playback that stops waits for the decoder, not for data. */
+const ENOUGH_S = 1;
 
 /** Up to where media is buffered without a gap from `position` on. */
 export function bufferedTo(buffered: TimeRanges, position: number): number {
@@ -50,7 +53,8 @@ export class StallWatch {
       this.#end();
     });
     on("waiting", () => {
-      const stalled = this.#startupMs > 0 && !this.#sought && !media.paused && !media.ended;
+      const starved = bufferedTo(media.buffered, media.currentTime) - media.currentTime < ENOUGH_S;
+      const stalled = starved && this.#startupMs > 0 && !this.#sought && !media.paused && !media.ended;
       if (!stalled || this.#stalledAt !== 0) return;
       this.#stalledAt = performance.now();
       this.#stalls += 1;

@@ -96,6 +96,7 @@ interface Early {
   playlist: string;
   sn: number;
   bytes: ArrayBuffer;
+  timing: Timing;
 }
 
 interface Pending {
@@ -211,13 +212,13 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
     };
   }
 
-  /** The player loaded a segment by itself: the bytes are counted, and shared. */
-  loaded(playlist: string, sn: number, bytes: ArrayBuffer): void {
+  /** The player loaded a segment by itself: the bytes are counted, and shared; the engine learns how fast the origin is. */
+  loaded(playlist: string, sn: number, bytes: ArrayBuffer, timing: Timing): void {
     this.#httpBytes += bytes.byteLength;
     if (this.#phase === "over" || !this.#tracks.has(playlist)) return;
     if (this.#earlyBytes + bytes.byteLength > MAX_EARLY_BYTES) return;
     // A copy: the player hands its own to a worker.
-    this.#early.push({ playlist, sn, bytes: bytes.slice(0) });
+    this.#early.push({ playlist, sn, bytes: bytes.slice(0), timing });
     this.#earlyBytes += bytes.byteLength;
     this.#adopt();
   }
@@ -327,7 +328,8 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
 
   #adopt(): void {
     if (!this.#client) return;
-    for (const { playlist, sn, bytes } of this.#early.splice(0)) {
+    for (const { playlist, sn, bytes, timing } of this.#early.splice(0)) {
+      this.#client.measured(bytes.byteLength, timing);
       const id = this.#tracks.get(playlist)?.id;
       if (id !== undefined) this.#client.adopt(id, sn, bytes);
     }

@@ -206,6 +206,13 @@ export class Client implements Host {
     return { bytes, fetching: this.#http.isFetching(segmentName(track, seq)) };
   }
 
+  /** The player loaded a segment by itself, this fast. */
+  measured(bytes: number, { requested, firstByte, complete }: Timing): void {
+    this.#soon((core) => {
+      core.measured(firstByte - requested, bytes, complete - firstByte);
+    });
+  }
+
   /** Shares a segment that the player loaded by itself. */
   adopt(track: bigint, seq: number, bytes: ArrayBuffer): void {
     this.#soon((core) => {

@@ -139,7 +139,8 @@ class HeadwaterLoader implements FragmentLoader {
     const { sn, baseurl } = context.frag;
     const onSuccess: Callbacks["onSuccess"] = (response, stats, loaded, details) => {
       if (typeof sn === "number" && !context.part && response.data instanceof ArrayBuffer) {
-        this.#session.loaded(baseurl, sn, response.data);
+        const { start, first, end } = stats.loading;
+        this.#session.loaded(baseurl, sn, response.data, { requested: start, firstByte: first, complete: end });
       }
       callbacks.onSuccess(response, stats, loaded, details);
     };
