@@ -15,6 +15,7 @@ mod brain;
 mod clock;
 mod content;
 mod event;
+mod figures;
 pub mod html;
 mod origin;
 mod peer;

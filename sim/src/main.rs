@@ -56,9 +56,15 @@ struct Options {
     /// How many threads to use; the outcome is the same with any number
     #[arg(long, value_name = "N")]
     threads: Option<u32>,
+    /// Print no table
+    #[arg(long)]
+    quiet: bool,
     /// Where to write all figures and their course as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Where to write what the run itself cost, as JSON: not in the other, which is the same at each run
+    #[arg(long, value_name = "FILE")]
+    cost: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -80,8 +86,10 @@ fn run(command: Command) -> Result<(), Failure> {
                 format!("there is no policy \"{policy}\": choose of {}", Policy::ALL.map(Policy::name).join(", "))
             })?;
             let report = simulate(&options, policy)?;
-            print!("{}", table::render(std::slice::from_ref(&report)));
-            print!("{}", table::render_control(&report));
+            if !options.quiet {
+                print!("{}", table::render(std::slice::from_ref(&report)));
+                print!("{}", table::render_control(&report));
+            }
             if let Some(file) = &options.json {
                 write_json(file, &report)?;
             }
@@ -90,7 +98,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Compare { options, html } => {
             let reports =
                 Policy::ALL.into_iter().map(|policy| simulate(&options, policy)).collect::<Result<Vec<_>, _>>()?;
-            print!("{}", table::render(&reports));
+            if !options.quiet {
+                print!("{}", table::render(&reports));
+            }
             if let Some(file) = &options.json {
                 write_json(file, &reports)?;
             }
@@ -121,8 +131,22 @@ fn simulate(options: &Options, policy: Policy) -> Result<Report, Failure> {
     if watched {
         eprintln!();
     }
-    eprintln!("{} events in {:.1} s on {threads} threads", report.events, began.elapsed().as_secs_f64());
+    let (events, seconds) = (report.events, began.elapsed().as_secs_f64());
+    let peak = peak_mebibytes();
+    let memory = peak.map_or_else(String::new, |peak| format!(", {peak} MiB"));
+    eprintln!("{}, {}: {events} events in {seconds:.1} s on {threads} threads{memory}", scenario.name, policy.name());
+    if let Some(file) = &options.cost {
+        write_json(file, &serde_json::json!({ "seconds": seconds, "peak_mib": peak, "threads": threads }))?;
+    }
     Ok(report)
+}
+
+/// The most memory this process had so far, where the system says it.
+fn peak_mebibytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kibibytes / 1024)
 }
 
 fn cores() -> u32 {

@@ -10,7 +10,7 @@ struct Line {
     value: fn(&Report) -> String,
 }
 
-const LINES: [Line; 25] = [
+const LINES: [Line; 26] = [
     Line { label: "viewers (sessions)", value: |r| format!("{} ({})", r.viewers, r.sessions) },
     Line { label: "origin copies a segment, viewers", value: |r| viewers(&r.copies) },
     Line { label: "  after the ramp", value: |r| viewers(&r.copies_after) },
@@ -23,6 +23,7 @@ const LINES: [Line; 25] = [
         value: |r| format!("{} ({})", percent(r.offload_after), percent(r.offload_limit)),
     },
     Line { label: "uplinks by demand (limit)", value: |r| format!("{:.1} (>= 1)", r.uplink_to_demand) },
+    Line { label: "propagation bound, s", value: |r| format!("{:.2}", r.propagation_s) },
     Line { label: "MB from origin, before engine", value: |r| megabytes(r.bytes.player_http) },
     Line { label: "MB from origin, by engine", value: |r| megabytes(r.bytes.engine_http) },
     Line { label: "MB from seeds", value: |r| megabytes(r.bytes.seeds) },

@@ -1,5 +1,7 @@
 //! Runs of small scenarios: what must hold whatever the engine's tuning.
 
+#![allow(clippy::unwrap_used, reason = "a scenario that cannot be run fails the test")]
+
 use std::path::PathBuf;
 
 use headwater_sim::{Policy, Report, Scenario, html, table};
