@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::repo::Repo;
-use crate::{sizes, web};
+use crate::{bench_sim, sizes, web};
 
 /// What `bench` takes.
 #[derive(clap::Args)]
@@ -18,25 +18,38 @@ pub(crate) struct Options {
     /// Where to write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Of `sim`: this scenario alone
+    #[arg(long, value_name = "SCENARIO")]
+    only: Option<String>,
 }
 
 /// One measurement.
-struct Measured {
-    name: String,
-    value: f64,
-    unit: &'static str,
-    bar: f64,
-    met: bool,
+pub(crate) struct Measured {
+    pub(crate) name: String,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+    pub(crate) bar: f64,
+    pub(crate) met: bool,
 }
 
 struct Bench {
     name: &'static str,
     about: &'static str,
-    run: fn(&Repo) -> Result<Vec<Measured>>,
+    run: fn(&Repo, &Options) -> Result<Vec<Measured>>,
 }
 
-const BENCHES: [Bench; 1] =
-    [Bench { name: "size", about: "what a page downloads for the player and its WASM, brotli", run: size }];
+const BENCHES: [Bench; 2] = [
+    Bench {
+        name: "size",
+        about: "what a page downloads for the player and its WASM, brotli",
+        run: |repo, _| size(repo),
+    },
+    Bench {
+        name: "sim",
+        about: "the engine with thousands of simulated viewers",
+        run: |repo, options| bench_sim::sim(repo, options.only.as_deref()),
+    },
+];
 
 /// Runs one, or lists them all.
 pub(crate) fn run(repo: &Repo, options: &Options) -> Result<()> {
@@ -47,7 +60,7 @@ pub(crate) fn run(repo: &Repo, options: &Options) -> Result<()> {
     let Some(bench) = BENCHES.iter().find(|bench| bench.name == name) else {
         bail!("there is no bench \"{name}\". There are:\n{}", list().trim_end());
     };
-    let results = (bench.run)(repo)?;
+    let results = (bench.run)(repo, options)?;
     for result in &results {
         let verdict = if result.met { "met" } else { "MISSED" };
         println!("{}: {} {} (bar {}: {verdict})", result.name, result.value, result.unit, result.bar);
