@@ -20,6 +20,7 @@ use crate::neighbour::Neighbour;
 use crate::origin::{Origin, UnderWay};
 use crate::rng::Rng;
 use crate::segment::Segment;
+use crate::spread::Spreading;
 use crate::time::Now;
 use crate::timeline::Timeline;
 use crate::upload::Allowance;
@@ -51,6 +52,7 @@ pub struct Engine {
     pub(crate) origin: Origin,
     pub(crate) announcements: Announcements,
     pub(crate) candidates: Candidates,
+    pub(crate) spreading: Spreading,
     /// Segments that somebody in the swarm is fetching from the origin.
     pub(crate) under_way: SegmentMap<UnderWay>,
     pub(crate) allowance: Allowance,
@@ -90,6 +92,7 @@ impl Engine {
             origin: Origin::default(),
             announcements: Announcements::new(now),
             candidates: Candidates::default(),
+            spreading: Spreading::new(),
             under_way: SegmentMap::default(),
             allowance,
             swarm: None,
@@ -171,6 +174,7 @@ impl Engine {
             self.stand();
             self.schedule_downloads();
             self.schedule_uploads();
+            self.finish_spreading();
             self.flush_announcements();
             self.stay_within_budget();
         }
@@ -300,7 +304,7 @@ impl Engine {
         let Some(len) = segment.len.filter(|_| segment.complete && !segment.shared && !segment.differs) else { return };
         if known.len == len && known.root == RootHash::of_chunks(len, &segment.hashes) {
             segment.shared = true;
-            self.announce_whole(id);
+            self.publish(id);
         } else {
             segment.differs = true;
             self.emit(Output::Event(Event::OriginDiffers { segment: id }));

@@ -183,6 +183,9 @@ impl Engine {
         let mut whole: SortedMap<TrackId, Vec<SeqRange>> = SortedMap::default();
         let mut messages = Vec::new();
         for (id, segment) in self.segments.iter() {
+            if self.is_spreading(id) {
+                continue;
+            }
             if segment.shared {
                 push_seq(whole.or_default(id.track), id.seq);
             } else if !segment.complete && !segment.hashes.is_empty() && !segment.held.is_empty() {

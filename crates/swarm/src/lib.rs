@@ -29,6 +29,7 @@ mod ranges;
 mod rng;
 mod schedule;
 mod segment;
+mod spread;
 pub mod time;
 mod timeline;
 mod upload;

@@ -154,6 +154,10 @@ fn a_live_stream_is_carried_by_one_seed() {
     world.run_to_the_end();
     assert!(world.players().all(|player| player.stalls == 0 && player.failed == 0));
     assert!(world.offload() > 0.8, "offload {}", world.offload());
+    // Each chunk goes to one viewer first, and the viewers trade.
+    let sent = world.nodes[0].engine.stats().uploaded_bytes as f64;
+    let copies = sent / f64::from(world.setting.segment_len) / world.setting.segments as f64;
+    assert!(copies < 1.5, "{copies} copies left the seed");
 }
 
 #[test]

@@ -433,14 +433,14 @@ impl World {
             })
             .collect();
         self.nodes[index].known_to = Some(self.published);
+        let live = self.setting.live_window.is_some();
+        let new = segments.clone();
+        self.input(index, Input::Playlist(PlaylistUpdate { track: TRACK, live, first: SeqNo(first), segments }));
         if self.nodes[index].seed {
-            for segment in segments {
+            for segment in new {
                 self.seed_segment(index, segment.seq.0);
             }
-            return;
         }
-        let live = self.setting.live_window.is_some();
-        self.input(index, Input::Playlist(PlaylistUpdate { track: TRACK, live, first: SeqNo(first), segments }));
     }
 
     fn seed_segment(&mut self, index: usize, seq: u64) {
