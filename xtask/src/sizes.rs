@@ -22,7 +22,10 @@ struct Sizes {
 /// What counts against the budget, in brotli bytes.
 pub(crate) struct Weight {
     pub(crate) files: Vec<(String, u64)>,
+    /// What a change may not go beyond: today's weight, and a little.
     pub(crate) budget: u64,
+    /// What it is meant to come down to.
+    pub(crate) bar: u64,
 }
 
 impl Weight {
@@ -30,7 +33,7 @@ impl Weight {
         self.files.iter().map(|(_, bytes)| bytes).sum()
     }
 
-    pub(crate) fn is_met(&self) -> bool {
+    fn is_within_budget(&self) -> bool {
         self.total() <= self.budget
     }
 }
@@ -66,7 +69,7 @@ fn row(dist: &Path, file: &Path) -> Option<Sizes> {
 pub(crate) fn weigh(repo: &Repo) -> Result<Weight> {
     let text = fs::read_to_string(repo.path(BUDGET)).with_context(|| format!("cannot read {BUDGET}"))?;
     let budget: Value = serde_json::from_str(&text).with_context(|| format!("{BUDGET} is not JSON"))?;
-    let bytes = budget["brotliBytes"].as_u64().with_context(|| format!("{BUDGET} needs a number brotliBytes"))?;
+    let number = |key: &str| budget[key].as_u64().with_context(|| format!("{BUDGET} needs a number {key}"));
     let names = budget["files"].as_array().with_context(|| format!("{BUDGET} needs a list of files"))?;
     let files = names
         .iter()
@@ -77,7 +80,7 @@ pub(crate) fn weigh(repo: &Repo) -> Result<Weight> {
             Ok((name.to_owned(), found.len()))
         })
         .collect::<Result<_>>()?;
-    Ok(Weight { files, budget: bytes })
+    Ok(Weight { files, budget: number("brotliBytes")?, bar: number("barBytes")? })
 }
 
 /// Fails where a page downloads more than the budget.
@@ -88,7 +91,7 @@ pub(crate) fn check(repo: &Repo) -> Result<()> {
     }
     println!("together {} of {} bytes", weight.total(), weight.budget);
     ensure!(
-        weight.is_met(),
+        weight.is_within_budget(),
         "{} bytes over the budget of {BUDGET}: make the client smaller, or say in the change why it may grow",
         weight.total() - weight.budget
     );

@@ -122,7 +122,10 @@ fn optimise(repo: &Repo, wasm: &Path) -> Result<()> {
     let optimised = PathBuf::from(format!("{}.opt", wasm.display()));
     let tool = repo.path("www/node_modules/binaryen/bin/wasm-opt");
     let mut wasm_opt = node(repo);
-    wasm_opt.arg(tool).args(["-Oz", "--converge", "--strip-debug", "--strip-producers"]).args(WASM_FEATURES);
+    wasm_opt
+        .arg(tool)
+        .args(["--flatten", "--rereloop", "-Oz", "-Oz", "--converge", "--strip-debug", "--strip-producers"])
+        .args(WASM_FEATURES);
     run_program(wasm_opt.arg(wasm).arg("-o").arg(&optimised))?;
     fs::rename(&optimised, wasm)?;
     Ok(())
