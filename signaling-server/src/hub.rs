@@ -7,15 +7,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use headwater_rendezvous::tracker::{Binary, Message, Tracker, TrackerConfig};
-use headwater_rendezvous::{Config, ConnId, Input, Now, Output, Rendezvous};
-use headwater_wire::PeerId;
-use headwater_wire::signal::{ErrorCode, ServerMessage};
+use headwater_rendezvous::tracker::{Binary, Message, Tracker, TrackerConfig, TrackerCounts};
+use headwater_rendezvous::{Config, ConnId, Counts, Grant, Input, Now, Output, Rendezvous, SwarmReport};
+use headwater_wire::signal::{ClientMessage, ErrorCode, ServerMessage};
+use headwater_wire::{PeerId, SwarmName};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, error};
 
+use crate::admission::unix_now;
 use crate::outbox::{Ending, Outbox};
+use crate::turn::Turn;
 
 /// A drained peer waits a random part of this before it joins elsewhere, so that not all come at once.
 const DRAIN_SPREAD_MS: u64 = 10_000;
@@ -43,7 +45,9 @@ pub(crate) struct Hub {
 struct State {
     core: Rendezvous,
     tracker: Tracker,
+    turn: Option<Turn>,
     outboxes: BTreeMap<ConnId, (Protocol, Arc<Outbox>)>,
+    messages: [u64; 2],
     /// Where clients are told to go, once the server stops.
     draining: Option<Drain>,
 }
@@ -53,6 +57,16 @@ struct State {
 pub(crate) struct Drain {
     /// Another server.
     pub(crate) url: Option<String>,
+}
+
+/// What there is and what was done. Pairs are by protocol, see [`Protocol`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HubCounts {
+    pub(crate) connections: [usize; 2],
+    pub(crate) messages: [u64; 2],
+    pub(crate) core: Counts,
+    pub(crate) tracker: TrackerCounts,
+    pub(crate) is_draining: bool,
 }
 
 /// A connection's place in the hub. Dropped, it takes the connection out.
@@ -65,11 +79,13 @@ pub(crate) struct Place {
 }
 
 impl Hub {
-    pub(crate) fn new(config: Config, tracker: TrackerConfig, seed: u64) -> Arc<Self> {
+    pub(crate) fn new(config: Config, tracker: TrackerConfig, turn: Option<Turn>, seed: u64) -> Arc<Self> {
         let state = State {
             core: Rendezvous::new(config, seed),
             tracker: Tracker::new(tracker, seed.rotate_left(32)),
+            turn,
             outboxes: BTreeMap::new(),
+            messages: [0; 2],
             draining: None,
         };
         Arc::new(Self {
@@ -114,6 +130,27 @@ impl Hub {
             drain.tell(*protocol, outbox);
         }
         state.draining = Some(drain);
+    }
+
+    /// What there is and what was done, for the metrics.
+    pub(crate) fn counts(&self) -> HubCounts {
+        let state = self.lock();
+        let mut connections = [0; 2];
+        for (protocol, _) in state.outboxes.values() {
+            connections[*protocol as usize] += 1;
+        }
+        HubCounts {
+            connections,
+            messages: state.messages,
+            core: state.core.counts(),
+            tracker: state.tracker.counts(),
+            is_draining: state.draining.is_some(),
+        }
+    }
+
+    /// What a swarm of the native protocol looks like.
+    pub(crate) fn swarm_report(&self, swarm: &SwarmName) -> Option<SwarmReport> {
+        self.lock().core.swarm_report(swarm)
     }
 
     /// Calls the core whenever it asked to be. Never returns.
@@ -173,7 +210,10 @@ impl State {
         let mut reason = None;
         loop {
             match self.core.poll_output() {
-                Output::Send { conn, message } => {
+                Output::Send { conn, mut message } => {
+                    if let (ServerMessage::Welcome { peer, ice_servers, .. }, Some(turn)) = (&mut message, &self.turn) {
+                        ice_servers.push(turn.ice_server(*peer, unix_now()));
+                    }
                     reason = match &message {
                         ServerMessage::Error { code, .. } => Some((conn, *code)),
                         _ => None,
@@ -230,13 +270,21 @@ impl State {
 
 impl Place {
     /// A message of the native protocol.
-    pub(crate) fn input(&self, input: Input) {
-        self.hub.with_core(self.conn, |core, now| core.handle_input(now, input));
+    pub(crate) fn message(&self, message: ClientMessage, grant: Option<Grant>) {
+        let conn = self.conn;
+        self.hub.lock().messages[Protocol::Native as usize] += 1;
+        self.hub.with_core(conn, |core, now| {
+            if let Some(grant) = grant {
+                core.handle_input(now, Input::Granted { conn, grant });
+            }
+            core.handle_input(now, Input::Message { conn, message });
+        });
     }
 
     /// A message of the tracker protocol.
     pub(crate) fn tracker_message(&self, message: Message<'_>) {
         let mut state = self.hub.lock();
+        state.messages[Protocol::Tracker as usize] += 1;
         state.tracker.handle_message(self.conn, message);
         state.pump_tracker(self.conn);
     }

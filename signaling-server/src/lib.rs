@@ -8,21 +8,34 @@
 //! The binary `headwater-signal` is command line and logging around [`Server`]; tests start a [`Server`] on port 0.
 
 mod accept;
+mod admission;
 mod assets;
+mod closing;
 mod connection;
+mod follow;
 mod hub;
 mod json;
+mod metrics;
 mod net;
 mod options;
 mod outbox;
+mod proxy;
 mod routes;
 mod server;
+pub mod settings;
+mod stats;
 mod tls;
+mod token;
+mod turn;
 mod ws;
 
+pub use admission::AdmissionOptions;
 pub use assets::{Assets, NO_PLAYER};
 pub use headwater_rendezvous::tracker::TrackerConfig;
-pub use headwater_rendezvous::{Config, Rate};
-pub use options::{Options, Timing};
+pub use headwater_rendezvous::{AddressLimits, AllowList, Config, Rate};
+pub use options::{Limits, Options, Timing};
+pub use proxy::{Network, NetworkError};
 pub use server::{BindError, Server};
 pub use tls::{TlsError, TlsFiles};
+pub use token::{Claims, Keys, KeysError, TokenError};
+pub use turn::Turn;

@@ -1,12 +1,14 @@
 //! `headwater-signal`: the command line of the signalling server.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::SocketAddr;
+use std::num::NonZero;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use headwater_signal::{Options, Server};
-use headwater_wire::signal::IceServer;
+use headwater_signal::Server;
+use headwater_signal::settings::{LogFormat, Settings, SettingsError, sample};
+use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -14,37 +16,24 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(name = "headwater-signal", version)]
 struct Arguments {
-    /// Address to listen on; port 0 picks a free one.
-    #[arg(long, value_name = "ADDR", env = "HEADWATER_SIGNAL_LISTEN", default_value = "127.0.0.1:8800")]
-    listen: SocketAddr,
+    /// File with settings, TOML; what is given here or in the environment wins over it
+    #[arg(long, value_name = "FILE", env = "HEADWATER_SIGNAL_CONFIG")]
+    config: Option<PathBuf>,
 
-    /// STUN server handed to every peer, as stun:HOST:PORT. May be repeated; separated by commas in the environment.
-    #[arg(
-        long = "stun",
-        value_name = "URL",
-        env = "HEADWATER_SIGNAL_STUN",
-        value_delimiter = ',',
-        value_parser = stun_url
-    )]
-    stun: Vec<String>,
+    /// Prints a file with every setting, its meaning and its default, and ends
+    #[arg(long)]
+    sample: bool,
 
-    /// What to log: error, warn, info, debug or trace, also for single modules (headwater_signal=debug).
-    #[arg(long, value_name = "FILTER", env = "HEADWATER_SIGNAL_LOG", default_value = "info")]
-    log: String,
+    #[command(flatten)]
+    settings: Settings,
 }
 
-fn stun_url(text: &str) -> Result<String, String> {
-    let host = text.strip_prefix("stun:").or_else(|| text.strip_prefix("stuns:")).unwrap_or_default();
-    if host.is_empty() {
-        return Err("a STUN server is written stun:HOST or stun:HOST:PORT".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(arguments).await {
+    let ran = runtime()
+        .map_err(|error| format!("cannot start: {error}"))
+        .and_then(|runtime| runtime.block_on(run(arguments)));
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("headwater-signal: {message}");
@@ -53,29 +42,52 @@ async fn main() -> ExitCode {
     }
 }
 
+/// One thread a core; on a single core, none but this: handing tasks to a second thread would only cost.
+fn runtime() -> io::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let mut builder = if cores == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.enable_all().build()
+}
+
 async fn run(arguments: Arguments) -> Result<(), String> {
-    let Arguments { listen, stun, log } = arguments;
-    let filter = EnvFilter::try_new(&log).map_err(|error| format!("--log {log}: {error}"))?;
-    let colours = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(io::stderr).init();
-    let mut options = Options::new(listen).map_err(|error| format!("no random numbers: {error}"))?;
-    if !stun.is_empty() {
-        options.core.ice_servers = vec![IceServer { urls: stun, username: None, credential: None }];
+    let Arguments { config, sample: only_sample, settings } = arguments;
+    if only_sample {
+        let written = io::stdout().write_all(sample().as_bytes());
+        return written.map_err(|error| error.to_string());
     }
+    let say = |error: SettingsError| error.to_string();
+    let file = config.as_deref().map(Settings::read).transpose().map_err(say)?.unwrap_or_default();
+    let settings = settings.or(file).or(Settings::defaults().map_err(say)?);
+    log(&settings)?;
+    let options = settings.resolve().map_err(say)?;
     let has_player = !options.assets.is_empty();
+    let is_open = options.admission.token_keys.is_none();
     let stop = stop_signal().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let server = Server::bind(options).await.map_err(|error| error.to_string())?;
-    warn!("NO SECRET IS CONFIGURED: anyone who reaches this server may join any swarm. Fine for a demo or a LAN");
+    if is_open {
+        warn!("NO SECRET IS CONFIGURED: anyone who reaches this server may join any swarm. Fine for a demo or a LAN");
+    }
     if !has_player {
         warn!("this build has no player: run \"cargo xtask web\" and build again to serve it");
     }
-    let addr = server.local_addr();
-    info!("listening on http://{addr}");
+    let (scheme, addr) = (server.scheme(), server.local_addr());
+    info!("listening on {scheme}://{addr}");
     // Scripts wait for this line. A closed stdout is no reason not to serve.
     let mut stdout = io::stdout();
-    let _ = writeln!(stdout, "headwater-signal listening on http://{addr}").and_then(|()| stdout.flush());
+    let _ = writeln!(stdout, "headwater-signal listening on {scheme}://{addr}").and_then(|()| stdout.flush());
     server.run(stop).await;
     info!("stopped");
+    Ok(())
+}
+
+fn log(settings: &Settings) -> Result<(), String> {
+    let filter = settings.log.as_deref().unwrap_or("info");
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter}: {error}"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match settings.log_format.unwrap_or_default() {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
     Ok(())
 }
 

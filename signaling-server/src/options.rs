@@ -6,8 +6,10 @@ use std::time::Duration;
 use headwater_rendezvous::tracker::TrackerConfig;
 use headwater_rendezvous::{Config, Rate};
 
+use crate::admission::AdmissionOptions;
 use crate::assets::Assets;
 use crate::tls::TlsFiles;
+use crate::turn::Turn;
 
 /// How long a server waits for its clients.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +26,28 @@ impl Default for Timing {
     }
 }
 
+/// What one connection may send.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Messages and control frames.
+    pub messages: Rate,
+    /// Bytes.
+    pub bytes: Rate,
+    /// Offers of the tracker protocol.
+    pub offers: Rate,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            messages: Rate::MESSAGES,
+            // What the messages at once may have in bytes, and half of what an SDP a second would.
+            bytes: Rate { burst: 6 * 1024 * 1024, per_second: 64 * 1024 },
+            offers: Rate { burst: 200, per_second: 10 },
+        }
+    }
+}
+
 /// What a server is started with.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -31,20 +55,31 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The signalling core's settings.
     pub core: Config,
-    /// The tracker's settings.
-    pub tracker: TrackerConfig,
-    /// How many messages one connection may send, control frames included.
-    pub message_rate: Rate,
+    /// The tracker's settings; none serves no WebTorrent clients.
+    pub tracker: Option<TrackerConfig>,
+    /// What one connection may send.
+    pub limits: Limits,
+    /// Who may connect and join.
+    pub admission: AdmissionOptions,
+    /// TURN servers.
+    pub turn: Option<Turn>,
     /// Waiting times of the sockets.
     pub timing: Timing,
     /// Certificate and key, where the server speaks TLS by itself.
     pub tls: Option<TlsFiles>,
+    /// Whether `/metrics` is served.
+    pub metrics: bool,
+    /// Where peers are sent when the server stops.
+    pub drain_url: Option<String>,
+    /// How long they have to go.
+    pub drain_time: Duration,
     /// The player to serve.
     pub assets: Assets,
 }
 
 impl Options {
-    /// The defaults, with the embedded player and a random key for `resume`.
+    /// The defaults, with the embedded player and a random key for `resume`. No limits by address: those are for servers
+    /// that strangers reach, and come from the settings.
     ///
     /// # Errors
     /// When the operating system gives no randomness.
@@ -54,10 +89,15 @@ impl Options {
         Ok(Self {
             listen,
             core: Config::new(resume_key),
-            tracker: TrackerConfig::default(),
-            message_rate: Rate::MESSAGES,
+            tracker: Some(TrackerConfig::default()),
+            limits: Limits::default(),
+            admission: AdmissionOptions::default(),
+            turn: None,
             timing: Timing::default(),
             tls: None,
+            metrics: true,
+            drain_url: None,
+            drain_time: Duration::from_secs(3),
             assets: Assets::embedded(),
         })
     }

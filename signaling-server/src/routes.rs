@@ -1,10 +1,11 @@
-//! What is answered at which path: the two protocols' WebSockets, health, and the player's files.
+//! What is answered at which path: the two protocols' WebSockets, health, metrics,
+//! statistics, and the player's files.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use headwater_wire::PeerId;
@@ -13,31 +14,63 @@ use tokio::sync::watch;
 use tracing::{debug, error};
 
 use crate::accept::RemoteAddr;
+use crate::admission::Admission;
 use crate::assets::Assets;
-use crate::connection::{self, Serving};
+use crate::connection::{self, Guest, Serving};
 use crate::hub::{Hub, Protocol};
+use crate::metrics::{Metrics, Refused};
 use crate::net::Stream;
-use crate::ws;
+use crate::{stats, ws};
 
 /// What every request can reach.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     pub(crate) hub: Arc<Hub>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) assets: Arc<Assets>,
     pub(crate) serving: Serving,
+    /// What is served besides the native protocol and the files.
+    pub(crate) offers: Offers,
     /// True once the server stops. Every connection holds a receiver: none left means all have ended.
     pub(crate) drain: Arc<watch::Sender<bool>>,
 }
 
+/// What a server may leave out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Offers {
+    pub(crate) tracker: bool,
+    pub(crate) metrics: bool,
+}
+
 /// All paths.
 pub(crate) fn router(shared: Shared) -> Router {
-    Router::new()
+    let Offers { tracker, metrics } = shared.offers;
+    let mut router = Router::new()
         .route("/v1/signal", any(signal))
-        .route("/announce", any(announce))
-        .route("/", any(root))
+        .route("/v1/swarms/{swarm}/stats", get(stats::stats))
         .route("/healthz", get(|| async { "ok" }))
-        .fallback(file)
-        .with_state(shared)
+        .route("/readyz", get(ready));
+    if tracker {
+        router = router.route("/announce", any(announce)).route("/", any(root));
+    }
+    if metrics {
+        router = router.route("/metrics", get(prometheus));
+    }
+    router.fallback(file).with_state(shared)
+}
+
+/// Whether new connections should come here.
+async fn ready(State(shared): State<Shared>) -> Response {
+    if *shared.drain.borrow() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    "ready\n".into_response()
+}
+
+async fn prometheus(State(shared): State<Shared>) -> Response {
+    let page = shared.metrics.render(&shared.hub.counts());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
 
 async fn signal(State(shared): State<Shared>, request: Request) -> Response {
@@ -60,6 +93,17 @@ async fn file(State(shared): State<Shared>, request: Request) -> Response {
     shared.assets.respond(request.method(), request.uri().path(), request.headers())
 }
 
+/// Why a WebSocket is not opened.
+fn refused(shared: &Shared, why: Refused, text: &str) -> Response {
+    shared.metrics.refused(why);
+    let status = match why {
+        Refused::Origin => StatusCode::FORBIDDEN,
+        Refused::Address => StatusCode::TOO_MANY_REQUESTS,
+        Refused::Token => StatusCode::UNAUTHORIZED,
+    };
+    (status, format!("{text}\n")).into_response()
+}
+
 /// Answers the handshake, and serves the connection once the answer is out.
 fn upgrade(shared: &Shared, protocol: Protocol, mut request: Request) -> Response {
     let fresh = match getrandom::u64() {
@@ -73,13 +117,29 @@ fn upgrade(shared: &Shared, protocol: Protocol, mut request: Request) -> Respons
         Ok(response) => response,
         Err(refusal) => return refusal.into_response(),
     };
-    if let Some(RemoteAddr(addr)) = request.extensions().get() {
-        debug!(%addr, ?protocol, "WebSocket");
+    let Some(&RemoteAddr(socket)) = request.extensions().get() else {
+        error!("a request has no address");
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let admission = &shared.admission;
+    let client = admission.client(socket.ip(), request.headers());
+    if !admission.allows_origin(request.headers()) {
+        return refused(shared, Refused::Origin, "pages of this origin may not connect here");
     }
+    let claims = match protocol {
+        Protocol::Native => None,
+        Protocol::Tracker => match admission.tracker_claims(request.uri().query()) {
+            Ok(claims) => claims,
+            Err(error) => return refused(shared, Refused::Token, &format!("{error}, as ?token= in the URL")),
+        },
+    };
+    let Some(address) = admission.open(client) else {
+        return refused(shared, Refused::Address, "too many connections from this address: try again later");
+    };
+    debug!(addr = %client, ?protocol, "WebSocket");
     let upgraded = hyper::upgrade::on(&mut request);
-    let open = shared.drain.subscribe();
-    let hub = Arc::clone(&shared.hub);
-    let serving = shared.serving;
+    let (hub, metrics, admission) = (Arc::clone(&shared.hub), Arc::clone(&shared.metrics), Arc::clone(admission));
+    let (open, serving) = (shared.drain.subscribe(), shared.serving);
     tokio::spawn(async move {
         let Ok(upgraded) = upgraded.await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<Stream>>() else {
@@ -89,9 +149,10 @@ fn upgrade(shared: &Shared, protocol: Protocol, mut request: Request) -> Respons
         // Copied: the buffer that these few bytes are in is as large as an HTTP head may be.
         let first = parts.read_buf.to_vec();
         drop(parts.read_buf);
+        metrics.opened(protocol);
         let place = hub.open(protocol, fresh);
-        drop(hub);
-        connection::serve(place, parts.io.into_inner(), first, serving, open).await;
+        let guest = Guest { place, admission, claims, address, metrics, open };
+        connection::serve(guest, parts.io.into_inner(), first, serving).await;
     });
     response
 }

@@ -12,17 +12,18 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
 use crate::accept::Accepted;
+use crate::admission::Admission;
 use crate::connection::Serving;
+use crate::follow::follow_if_any;
 use crate::hub::{Drain, Hub};
+use crate::metrics::Metrics;
 use crate::options::Options;
-use crate::routes::{Shared, router};
+use crate::routes::{Offers, Shared, router};
 use crate::tls::{Certificate, TlsError};
+use crate::token::KeysError;
 
 /// Plain HTTP connections at once; WebSockets are counted by the core instead.
 const MAX_HTTP_CONNECTIONS: usize = 4096;
-
-/// How long the connections have to end when the server stops.
-const STOP_WAIT: Duration = Duration::from_secs(3);
 
 /// Pause after a failed accept: out of file descriptors, trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -44,6 +45,9 @@ pub enum BindError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The keys of the tokens cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
 }
 
 /// A server that listens, and serves once it is run.
@@ -52,6 +56,8 @@ pub struct Server {
     local_addr: SocketAddr,
     tls: Option<(Arc<Certificate>, TlsAcceptor)>,
     shared: Shared,
+    drain_url: Option<String>,
+    drain_time: Duration,
 }
 
 impl Server {
@@ -60,7 +66,21 @@ impl Server {
     /// # Errors
     /// See [`BindError`].
     pub async fn bind(options: Options) -> Result<Self, BindError> {
-        let Options { listen, core, tracker, timing, message_rate, tls, assets } = options;
+        let Options {
+            listen,
+            core,
+            tracker,
+            limits,
+            admission,
+            turn,
+            timing,
+            tls,
+            metrics,
+            drain_url,
+            drain_time,
+            assets,
+        } = options;
+        let admission = Admission::new(admission)?;
         let seed = getrandom::u64()?;
         let tls = match tls {
             None => None,
@@ -76,12 +96,15 @@ impl Server {
         })?;
         let local_addr = listener.local_addr().map_err(|error| BindError::Refused(listen, error))?;
         let shared = Shared {
-            hub: Hub::new(core, tracker, seed),
+            offers: Offers { tracker: tracker.is_some(), metrics },
+            hub: Hub::new(core, tracker.unwrap_or_default(), turn, seed),
+            admission,
+            metrics: Arc::new(Metrics::new()),
             assets: Arc::new(assets),
-            serving: Serving { timing, rate: message_rate },
+            serving: Serving { timing, limits },
             drain: Arc::new(watch::Sender::new(false)),
         };
-        Ok(Self { listener, local_addr, tls, shared })
+        Ok(Self { listener, local_addr, tls, shared, drain_url, drain_time })
     }
 
     /// Where it listens: with the port that was picked, if that was left open.
@@ -90,21 +113,28 @@ impl Server {
         self.local_addr
     }
 
+    /// What its URLs begin with: `https` where it speaks TLS.
+    #[must_use]
+    pub const fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     /// Serves until `stop` resolves, then tells every client, and returns when all are gone or have had their time.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { listener, shared, tls, .. } = self;
+        let Self { listener, shared, tls, drain_url, drain_time, .. } = self;
         let (certificate, acceptor) = tls.unzip();
         tokio::select! {
             () = accept(&listener, acceptor, &shared) => {}
             () = shared.hub.run_timer() => {}
-            () = follow(certificate.as_deref()) => {}
+            () = follow_if_any(certificate.as_ref().map(|certificate| &certificate.0)) => {}
+            () = follow_if_any(shared.admission.keys()) => {}
             () = stop => {}
         }
         info!("stopping: telling every client");
         drop(listener);
         shared.drain.send_replace(true);
-        shared.hub.drain(Drain::default());
-        if timeout(STOP_WAIT, shared.drain.closed()).await.is_err() {
+        shared.hub.drain(Drain { url: drain_url });
+        if timeout(drain_time, shared.drain.closed()).await.is_err() {
             warn!(connections = shared.drain.receiver_count(), "some connections did not end in time");
         }
     }
@@ -129,13 +159,5 @@ async fn accept(listener: &TcpListener, tls: Option<TlsAcceptor>, shared: &Share
         };
         let (tls, router, drain) = (tls.clone(), router.clone(), shared.drain.subscribe());
         tokio::spawn(Accepted { stream, addr, tls, router, drain, slot }.serve());
-    }
-}
-
-/// Watches the certificate's files, where there are any. Never returns.
-async fn follow(certificate: Option<&Certificate>) {
-    match certificate {
-        Some(certificate) => certificate.follow().await,
-        None => std::future::pending().await,
     }
 }

@@ -1,11 +1,9 @@
 //! TLS with rustls: certificate and key from files, read again when they change.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
 
+use crate::follow::Followed;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
@@ -13,10 +11,6 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig};
-use tracing::{info, warn};
-
-/// How often the files are looked at. A certificate is renewed weeks before it ends.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Where the certificate is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,15 +37,12 @@ pub enum TlsError {
 
 /// The certificate in use.
 #[derive(Debug)]
-pub(crate) struct Certificate {
-    files: TlsFiles,
-    current: RwLock<Arc<CertifiedKey>>,
-}
+pub(crate) struct Certificate(pub(crate) Followed<CertifiedKey>);
 
 impl Certificate {
     pub(crate) fn read(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
-        let current = RwLock::new(Arc::new(load(&files)?));
-        Ok(Arc::new(Self { files, current }))
+        let both = vec![files.certificate.clone(), files.key.clone()];
+        Ok(Arc::new(Self(Followed::new("certificate", both, move || load(&files))?)))
     }
 
     pub(crate) fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, TlsError> {
@@ -63,45 +54,11 @@ impl Certificate {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
-
-    /// Looks at the files for ever and takes what is new. What cannot be used is said and the old one kept: a renewal
-    /// that failed must not take the server down.
-    pub(crate) async fn follow(&self) {
-        let mut seen = self.changed_at();
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let now = self.changed_at();
-            if now != seen {
-                seen = now;
-                self.reload();
-            }
-        }
-    }
-
-    pub(crate) fn reload(&self) {
-        match load(&self.files) {
-            Ok(key) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
-                info!(certificate = %self.files.certificate.display(), "took a new certificate");
-            }
-            Err(error) => warn!(%error, "keeping the old certificate"),
-        }
-    }
-
-    fn changed_at(&self) -> [Option<(SystemTime, u64)>; 2] {
-        [&self.files.certificate, &self.files.key].map(|file| stamp(file).ok())
-    }
-}
-
-/// What changes when a file does.
-pub(crate) fn stamp(file: &Path) -> io::Result<(SystemTime, u64)> {
-    let metadata = fs::metadata(file)?;
-    Ok((metadata.modified()?, metadata.len()))
 }
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)))
+        Some(self.0.get())
     }
 }
 

@@ -125,7 +125,7 @@ async fn a_message_that_is_no_utf8_or_too_large_ends_the_connection_of_its_sende
 #[tokio::test]
 async fn a_flood_is_refused_with_an_action() {
     let server = TestServer::start_with(|options| {
-        options.message_rate = Rate { burst: 3, per_second: 1 };
+        options.limits.messages = Rate { burst: 3, per_second: 1 };
     })
     .await;
     let mut peer = Peer::connect(&server, "/announce", 1).await;

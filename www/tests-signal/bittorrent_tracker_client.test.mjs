@@ -43,7 +43,8 @@ function makeClient(infoHash, path = "/announce") {
 }
 
 const update = (client) => within(PATIENCE_MS, "update", once(client, "update")).then(([data]) => data);
-const message = (peer) => within(PATIENCE_MS, "data", once(peer, "data")).then(([data]) => Buffer.from(data).toString());
+const message = (peer) =>
+  within(PATIENCE_MS, "data", once(peer, "data")).then(([data]) => Buffer.from(data).toString());
 
 test("two clients find each other and exchange data over WebRTC", async () => {
   const infoHash = randomBytes(20);

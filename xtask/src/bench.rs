@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::repo::Repo;
-use crate::{bench_sim, sizes, web};
+use crate::{bench_signal, bench_sim, sizes, web};
 
 /// What `bench` takes.
 #[derive(clap::Args)]
@@ -38,11 +38,16 @@ struct Bench {
     run: fn(&Repo, &Options) -> Result<Vec<Measured>>,
 }
 
-const BENCHES: [Bench; 2] = [
+const BENCHES: [Bench; 3] = [
     Bench {
         name: "size",
         about: "what a page downloads for the player and its WASM, brotli",
         run: |repo, _| size(repo),
+    },
+    Bench {
+        name: "signal",
+        about: "the signalling server, beside npm's bittorrent-tracker",
+        run: |repo, _| bench_signal::signal(repo),
     },
     Bench {
         name: "sim",

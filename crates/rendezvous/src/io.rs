@@ -3,6 +3,7 @@
 use headwater_wire::PeerId;
 use headwater_wire::signal::{ClientMessage, ServerMessage};
 
+use crate::quota::Grant;
 use crate::time::Now;
 
 /// A connection of the shell, by a number that it never uses twice.
@@ -18,6 +19,13 @@ pub enum Input {
         conn: ConnId,
         /// The name it gets unless it resumes an older one: unpredictable, so it comes from the shell.
         fresh: PeerId,
+    },
+    /// The shell has checked the token of a connection that is about to join: its limits hold from then on.
+    Granted {
+        /// Whose it is.
+        conn: ConnId,
+        /// What it allows.
+        grant: Grant,
     },
     /// A connection sent a message. The shell has parsed it and kept it within the rate limit.
     Message {

@@ -27,9 +27,12 @@
 //! - Everything held is bounded, see [`config`].
 //! - No input panics.
 
+mod address;
+mod allow;
 pub mod config;
 mod io;
 mod pairing;
+mod quota;
 mod rate;
 mod rendezvous;
 mod resume;
@@ -38,8 +41,11 @@ mod swarm;
 mod time;
 pub mod tracker;
 
+pub use address::{AddressLimits, Addresses, Line};
+pub use allow::AllowList;
 pub use config::Config;
 pub use io::{ConnId, Input, Output, Timeout, TimeoutReason};
+pub use quota::{Grant, QuotaError, TokenId};
 pub use rate::{Rate, RateLimit};
-pub use rendezvous::{Rendezvous, SwarmReport};
+pub use rendezvous::{Counts, Rendezvous, SwarmReport};
 pub use time::{Duration, Now};

@@ -9,6 +9,7 @@ use headwater_wire::{PeerId, Role, SwarmName};
 use crate::config::{Config, MAX_CONNECTED};
 use crate::io::{ConnId, Input, Output, Timeout, TimeoutReason};
 use crate::pairing::{self, Introduction};
+use crate::quota::{Grant, QuotaError, Quotas, TokenId};
 use crate::resume;
 use crate::rng::Rng;
 use crate::swarm::Swarm;
@@ -21,13 +22,37 @@ struct SwarmKey(u64);
 #[derive(Debug, Clone, Copy)]
 enum Connection {
     /// Has not joined; closed at `deadline`.
-    New { fresh: PeerId, deadline: Now },
+    New { fresh: PeerId, deadline: Now, grant: Option<Grant> },
     /// Is a member.
-    Joined { swarm: SwarmKey, peer: PeerId },
+    Joined { swarm: SwarmKey, peer: PeerId, token: Option<TokenId> },
+}
+
+/// A connection that is about to join.
+struct Newcomer {
+    fresh: PeerId,
+    deadline: Now,
+    grant: Option<Grant>,
 }
 
 /// Why a message is refused: sent to the client, and then the connection is closed.
 type Refusal = (ErrorCode, String);
+
+/// How much there is, and what was done since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Swarms now.
+    pub swarms: usize,
+    /// Members now.
+    pub members: usize,
+    /// Joins that were welcomed.
+    pub joins: u64,
+    /// Pairs told to connect.
+    pub introductions: u64,
+    /// Descriptions and candidates passed on.
+    pub signals: u64,
+    /// Connections refused or closed with an error.
+    pub refusals: u64,
+}
 
 /// What a swarm looks like from outside.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,6 +75,8 @@ pub struct Rendezvous {
     names: BTreeMap<SwarmName, SwarmKey>,
     swarms: BTreeMap<SwarmKey, Swarm>,
     next_swarm: u64,
+    quotas: Quotas,
+    counts: Counts,
     /// Drained by the caller after every input, and one input adds a bounded number: not bounded by itself.
     outputs: VecDeque<Output>,
 }
@@ -66,6 +93,8 @@ impl Rendezvous {
             names: BTreeMap::new(),
             swarms: BTreeMap::new(),
             next_swarm: 0,
+            quotas: Quotas::default(),
+            counts: Counts::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -74,8 +103,13 @@ impl Rendezvous {
     pub fn handle_input(&mut self, now: Now, input: Input) {
         match input {
             Input::Opened { conn, fresh } => self.open(now, conn, fresh),
+            Input::Granted { conn, grant: given } => {
+                if let Some(Connection::New { grant, .. }) = self.connections.get_mut(&conn) {
+                    *grant = Some(given);
+                }
+            }
             Input::Message { conn, message } => {
-                if let Err(refusal) = self.message(conn, message) {
+                if let Err(refusal) = self.message(now, conn, message) {
                     self.refuse(conn, refusal);
                 }
             }
@@ -104,6 +138,12 @@ impl Rendezvous {
         self.swarms.len()
     }
 
+    /// How much there is, and what was done.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts { swarms: self.swarms.len(), ..self.counts }
+    }
+
     /// What a swarm looks like, while it has members. Costs time in proportion to them.
     #[must_use]
     pub fn swarm_report(&self, name: &SwarmName) -> Option<SwarmReport> {
@@ -130,7 +170,7 @@ impl Rendezvous {
         }
         let deadline = now.plus(self.config.join_timeout);
         let full = self.connections.len() >= self.config.max_connections;
-        self.connections.insert(conn, Connection::New { fresh, deadline });
+        self.connections.insert(conn, Connection::New { fresh, deadline, grant: None });
         self.deadlines.insert((deadline, conn));
         if full {
             self.refuse(conn, (ErrorCode::Full, "this server is full: try another, or later".to_owned()));
@@ -147,12 +187,14 @@ impl Rendezvous {
         }
     }
 
-    fn message(&mut self, conn: ConnId, message: ClientMessage) -> Result<(), Refusal> {
+    fn message(&mut self, now: Now, conn: ConnId, message: ClientMessage) -> Result<(), Refusal> {
         // A message may be under way when the core closes its connection: nothing is wrong with that.
         let Some(&connection) = self.connections.get(&conn) else { return Ok(()) };
         let (swarm_key, peer) = match connection {
-            Connection::New { fresh, deadline } => return self.first_message(conn, fresh, deadline, message),
-            Connection::Joined { swarm, peer } => (swarm, peer),
+            Connection::New { fresh, deadline, grant } => {
+                return self.first_message(now, conn, Newcomer { fresh, deadline, grant }, message);
+            }
+            Connection::Joined { swarm, peer, .. } => (swarm, peer),
         };
         let Some(swarm) = self.swarms.get_mut(&swarm_key) else { return Ok(()) };
         match message {
@@ -170,6 +212,7 @@ impl Rendezvous {
                 let other = swarm.member(to).filter(|other| other.pairs.contains_key(&peer));
                 let output = match other {
                     Some(other) => {
+                        self.counts.signals += 1;
                         Output::Send { conn: other.conn, message: ServerMessage::Signal { from: peer, data } }
                     }
                     None => Output::Send { conn, message: ServerMessage::Gone { peer: to } },
@@ -194,9 +237,9 @@ impl Rendezvous {
 
     fn first_message(
         &mut self,
+        now: Now,
         conn: ConnId,
-        fresh: PeerId,
-        deadline: Now,
+        Newcomer { fresh, deadline, grant }: Newcomer,
         message: ClientMessage,
     ) -> Result<(), Refusal> {
         let ClientMessage::Join { version, swarm: name, role, token: _, want, resume, connected } = message else {
@@ -217,12 +260,24 @@ impl Rendezvous {
             self.take_over(&name, peer);
         }
         let key = self.swarm_for(&name)?;
+        let counted = match grant {
+            Some(grant) => self.quotas.join(now, &grant, resumed.is_some()),
+            None => Ok(()),
+        };
+        let token = grant.map(|grant| grant.token);
         let Some(swarm) = self.swarms.get_mut(&key) else { return Ok(()) };
+        if let Err(error) = counted {
+            self.forget_if_empty(key);
+            return Err(quota_refusal(error));
+        }
         if !swarm.insert(peer, conn, role) {
+            token.inspect(|token| self.quotas.leave(*token));
             return Err((ErrorCode::Internal, "the name drawn for this peer is taken: join again".to_owned()));
         }
+        self.counts.joins += 1;
+        self.counts.members += 1;
         self.deadlines.remove(&(deadline, conn));
-        self.connections.insert(conn, Connection::Joined { swarm: key, peer });
+        self.connections.insert(conn, Connection::Joined { swarm: key, peer, token });
         for neighbour in connected {
             swarm.pair(peer, neighbour);
         }
@@ -269,6 +324,7 @@ impl Rendezvous {
         let Some(swarm) = self.swarms.get(&key) else { return };
         for &Introduction { offerer, answerer } in made {
             let (Some(first), Some(second)) = (swarm.member(offerer), swarm.member(answerer)) else { continue };
+            self.counts.introductions += 1;
             for (to, peer, offer, role) in
                 [(first.conn, answerer, true, second.role), (second.conn, offerer, false, first.role)]
             {
@@ -279,6 +335,7 @@ impl Rendezvous {
     }
 
     fn refuse(&mut self, conn: ConnId, (code, message): Refusal) {
+        self.counts.refusals += 1;
         self.outputs.push_back(Output::Send { conn, message: ServerMessage::Error { code, message } });
         self.close(conn);
     }
@@ -294,16 +351,33 @@ impl Rendezvous {
             Some(Connection::New { deadline, .. }) => {
                 self.deadlines.remove(&(deadline, conn));
             }
-            Some(Connection::Joined { swarm: key, peer }) => {
-                let Some(swarm) = self.swarms.get_mut(&key) else { return };
-                swarm.remove(peer);
-                if swarm.len() == 0 {
-                    self.names.remove(&swarm.name);
-                    self.swarms.remove(&key);
+            Some(Connection::Joined { swarm: key, peer, token }) => {
+                self.counts.members = self.counts.members.saturating_sub(1);
+                token.inspect(|token| self.quotas.leave(*token));
+                if let Some(swarm) = self.swarms.get_mut(&key) {
+                    swarm.remove(peer);
                 }
+                self.forget_if_empty(key);
             }
         }
     }
+
+    fn forget_if_empty(&mut self, key: SwarmKey) {
+        if let Some(swarm) = self.swarms.get(&key)
+            && swarm.len() == 0
+        {
+            self.names.remove(&swarm.name);
+            self.swarms.remove(&key);
+        }
+    }
+}
+
+fn quota_refusal(error: QuotaError) -> Refusal {
+    let code = match error {
+        QuotaError::Uses => ErrorCode::Unauthorised,
+        QuotaError::Peers | QuotaError::Full => ErrorCode::Full,
+    };
+    (code, error.to_string())
 }
 
 fn check_want(count: u16) -> Result<(), Refusal> {

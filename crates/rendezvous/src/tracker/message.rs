@@ -163,6 +163,15 @@ impl<'a> Message<'a> {
         Self(parse(text))
     }
 
+    /// How many offers it holds.
+    #[must_use]
+    pub fn offers(&self) -> usize {
+        match &self.0 {
+            Ok(Request::Announce(announce)) => announce.offers.len(),
+            _ => 0,
+        }
+    }
+
     /// What it is about, for a shell that restricts who may be in which swarm.
     #[must_use]
     pub fn intent(&self) -> Intent<'_> {

@@ -1,0 +1,172 @@
+//! Who may connect and who may join: origins, addresses, swarms and tokens. The limits themselves are the core's.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use axum::http::HeaderMap;
+use axum::http::header::ORIGIN;
+use headwater_rendezvous::tracker::{Binary, Intent};
+use headwater_rendezvous::{AddressLimits, Addresses, AllowList, Grant, Line, Now};
+use headwater_wire::SwarmName;
+use url::form_urlencoded;
+
+use crate::follow::Followed;
+use crate::proxy::{Network, client_addr};
+use crate::token::{Claims, Keys, KeysError, TokenError};
+
+/// What is asked of those who come.
+#[derive(Debug, Clone)]
+pub struct AdmissionOptions {
+    /// Proxies whose word about the client's address is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Pages that may connect, as `https://video.example` or `https://*.example`. Whatever sends no Origin is no browser and
+    /// may: it could say anything.
+    pub origins: AllowList,
+    /// Swarms that are served: names, or beginnings with a star. WebTorrent's are info hashes in hexadecimal digits.
+    pub swarms: AllowList,
+    /// The JWK set of the publishers whose tokens are asked for. Without it, anyone may join.
+    pub token_keys: Option<PathBuf>,
+    /// What one address may have.
+    pub addresses: AddressLimits,
+}
+
+impl Default for AdmissionOptions {
+    fn default() -> Self {
+        Self {
+            trusted_proxies: Vec::new(),
+            origins: AllowList::default(),
+            swarms: AllowList::default(),
+            token_keys: None,
+            addresses: AddressLimits { connections: None, opening: None },
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    trusted_proxies: Vec<Network>,
+    origins: AllowList,
+    swarms: AllowList,
+    keys: Option<Followed<Keys>>,
+    addresses: Mutex<Addresses>,
+    epoch: Instant,
+}
+
+/// Why somebody may not join.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Denied {
+    #[error("this swarm is not served here")]
+    Swarm,
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+/// One of the connections of a line, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct AddressPlace {
+    admission: Arc<Admission>,
+    line: Line,
+}
+
+impl Admission {
+    pub(crate) fn new(options: AdmissionOptions) -> Result<Arc<Self>, KeysError> {
+        let AdmissionOptions { trusted_proxies, origins, swarms, token_keys, addresses } = options;
+        let keys = token_keys
+            .map(|file| Followed::new("token keys", vec![file.clone()], move || Keys::read(&file)))
+            .transpose()?;
+        let addresses = Mutex::new(Addresses::new(addresses));
+        Ok(Arc::new(Self { trusted_proxies, origins, swarms, keys, addresses, epoch: Instant::now() }))
+    }
+
+    /// The keys, to be followed.
+    pub(crate) const fn keys(&self) -> Option<&Followed<Keys>> {
+        self.keys.as_ref()
+    }
+
+    /// The client's own address.
+    pub(crate) fn client(&self, socket: IpAddr, headers: &HeaderMap) -> IpAddr {
+        client_addr(&self.trusted_proxies, socket, headers)
+    }
+
+    /// Whether a page of the request's origin may connect.
+    pub(crate) fn allows_origin(&self, headers: &HeaderMap) -> bool {
+        headers.get(ORIGIN).is_none_or(|origin| origin.to_str().is_ok_and(|origin| self.origins.allows(origin)))
+    }
+
+    /// A place for one more connection of an address, if it may have one.
+    pub(crate) fn open(self: &Arc<Self>, addr: IpAddr) -> Option<AddressPlace> {
+        let line = Line::of(addr);
+        let open = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).open(self.now(), line);
+        open.then(|| AddressPlace { admission: Arc::clone(self), line })
+    }
+
+    fn now(&self) -> Now {
+        Now(u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Whether somebody may join a swarm of the native protocol, and within which limits.
+    pub(crate) fn join(&self, now: Now, swarm: &SwarmName, token: Option<&str>) -> Result<Option<Grant>, Denied> {
+        if !self.swarms.allows(swarm.as_str()) {
+            return Err(Denied::Swarm);
+        }
+        let Some(keys) = &self.keys else { return Ok(None) };
+        let token = token.ok_or(TokenError::Missing)?;
+        let claims = keys.get().check(token)?;
+        if !claims.covers(swarm.as_str()) {
+            return Err(TokenError::Elsewhere.into());
+        }
+        Ok(Some(claims.grant(token, unix_now(), now)))
+    }
+
+    /// The claims of a tracker's client, whose token is in the URL; none where none are asked for.
+    pub(crate) fn tracker_claims(&self, query: Option<&str>) -> Result<Option<Arc<Claims>>, TokenError> {
+        let Some(keys) = &self.keys else { return Ok(None) };
+        let claims = keys.get().check(&token_of(query).ok_or(TokenError::Missing)?)?;
+        Ok(Some(Arc::new(claims)))
+    }
+
+    /// Whether a tracker's client may say this; the info hash where not.
+    pub(crate) fn allows(&self, claims: Option<&Claims>, intent: Intent<'_>) -> Result<(), Option<Binary>> {
+        if self.swarms.is_empty() && claims.is_none() {
+            return Ok(());
+        }
+        let allows = |info_hash: &Binary| {
+            let name = info_hash.to_string();
+            self.swarms.allows(&name) && claims.is_none_or(|claims| claims.covers(&name))
+        };
+        match intent {
+            Intent::Unknown => Ok(()),
+            Intent::Swarm(info_hash) if allows(&info_hash) => Ok(()),
+            Intent::Swarm(info_hash) => Err(Some(info_hash)),
+            Intent::Scrape(hashes) if !hashes.is_empty() && hashes.iter().all(allows) => Ok(()),
+            Intent::Scrape(_) => Err(None),
+        }
+    }
+
+    /// Whether a token lets its holder read a swarm's statistics. Without keys nobody may.
+    pub(crate) fn stats(&self, swarm: &str, token: Option<&str>) -> Result<(), TokenError> {
+        let keys = self.keys.as_ref().ok_or(TokenError::Missing)?;
+        let claims = keys.get().check(token.ok_or(TokenError::Missing)?)?;
+        if claims.stats && claims.covers(swarm) { Ok(()) } else { Err(TokenError::Elsewhere) }
+    }
+}
+
+impl Drop for AddressPlace {
+    fn drop(&mut self) {
+        let mut addresses = self.admission.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.close(self.admission.now(), self.line);
+    }
+}
+
+/// The `token` of a query string.
+pub(crate) fn token_of(query: Option<&str>) -> Option<String> {
+    form_urlencoded::parse(query?.as_bytes()).find(|(key, _)| key == "token").map(|(_, value)| value.into_owned())
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

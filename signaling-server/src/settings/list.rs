@@ -1,0 +1,73 @@
+//! The kinds of values that settings have of their own.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer};
+
+/// Several values: an array in the file, separated by commas on the command line and in the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List<T>(pub Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: FromStr> FromStr for List<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts.map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl<'de, T: FromStr<Err: std::fmt::Display>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        let values = texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom));
+        values.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// How to log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one object a line.
+    Json,
+}
+
+/// The URL of a STUN server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StunUrl(pub String);
+
+impl FromStr for StunUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        url(text, &["stun:", "stuns:"]).map(Self).ok_or("a STUN server is written stun:HOST or stun:HOST:PORT")
+    }
+}
+
+/// The URL of a TURN server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnUrl(pub String);
+
+impl FromStr for TurnUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let written = "a TURN server is written turn:HOST:PORT or turns:HOST:PORT, also with ?transport=tcp";
+        url(text, &["turn:", "turns:"]).map(Self).ok_or(written)
+    }
+}
+
+fn url(text: &str, schemes: &[&str]) -> Option<String> {
+    let host = schemes.iter().find_map(|scheme| text.strip_prefix(scheme))?;
+    (!host.is_empty()).then(|| text.to_owned())
+}
