@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use headwater_rendezvous::tracker::{Binary, Message, Tracker, TrackerConfig, TrackerCounts};
-use headwater_rendezvous::{Config, ConnId, Counts, Grant, Input, Now, Output, Rendezvous, SwarmReport};
+use headwater_rendezvous::{
+    Config, ConnId, CostMap, Counts, Grant, Input, Now, Output, Place as Location, Rendezvous, SwarmReport,
+};
 use headwater_wire::signal::{ClientMessage, ErrorCode, ServerMessage};
 use headwater_wire::{PeerId, SwarmName};
 use tokio::sync::watch;
@@ -106,8 +108,8 @@ impl Hub {
         Now(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
     }
 
-    /// Adds a connection; `fresh` is the name it gets in the native protocol.
-    pub(crate) fn open(self: &Arc<Self>, protocol: Protocol, fresh: PeerId) -> Place {
+    /// Adds a connection; in the native protocol it gets the name `fresh`, and is paired by where it is.
+    pub(crate) fn open(self: &Arc<Self>, protocol: Protocol, fresh: PeerId, from: Location) -> Place {
         let conn = ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed));
         let outbox = Arc::new(Outbox::default());
         let place = Place { conn, protocol, outbox: Arc::clone(&outbox), hub: Arc::clone(self) };
@@ -118,9 +120,17 @@ impl Hub {
         }
         drop(state);
         if protocol == Protocol::Native {
-            self.with_core(conn, |core, now| core.handle_input(now, Input::Opened { conn, fresh }));
+            self.with_core(conn, |core, now| {
+                core.handle_input(now, Input::Opened { conn, fresh });
+                core.handle_input(now, Input::Located { conn, place: from });
+            });
         }
         place
+    }
+
+    /// Takes what a carrier says about costs.
+    pub(crate) fn set_costs(&self, costs: CostMap) {
+        self.lock().core.set_costs(costs);
     }
 
     /// Tells every client, now and from now on, that the server stops.

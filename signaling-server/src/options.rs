@@ -1,10 +1,12 @@
 //! What a server is started with.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use headwater_rendezvous::tracker::TrackerConfig;
 use headwater_rendezvous::{Config, Rate};
+use url::Url;
 
 use crate::admission::AdmissionOptions;
 use crate::assets::Assets;
@@ -67,6 +69,10 @@ pub struct Options {
     pub timing: Timing,
     /// Certificate and key, where the server speaks TLS by itself.
     pub tls: Option<TlsFiles>,
+    /// MMDB files with autonomous systems and countries.
+    pub geo_db: Vec<PathBuf>,
+    /// The directory of a carrier's ALTO server.
+    pub alto: Option<Url>,
     /// Whether `/metrics` is served.
     pub metrics: bool,
     /// Where peers are sent when the server stops.
@@ -95,6 +101,8 @@ impl Options {
             turn: None,
             timing: Timing::default(),
             tls: None,
+            geo_db: Vec::new(),
+            alto: None,
             metrics: true,
             drain_url: None,
             drain_time: Duration::from_secs(3),

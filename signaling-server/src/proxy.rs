@@ -51,6 +51,27 @@ impl Network {
     }
 }
 
+impl Network {
+    /// The length of its prefix, as if all addresses were IPv6.
+    pub(crate) const fn prefix_len(&self) -> u32 {
+        self.prefix
+    }
+
+    /// Its first address, as a number.
+    pub(crate) fn first(&self) -> u128 {
+        mask(self.addr, self.prefix)
+    }
+
+    /// The first address of the network with this prefix that an address lies in.
+    pub(crate) fn first_of(addr: IpAddr, prefix: u32) -> u128 {
+        mask(bits(addr), prefix)
+    }
+}
+
+fn mask(addr: u128, prefix: u32) -> u128 {
+    addr & u128::MAX.checked_shl(128 - prefix).unwrap_or(0)
+}
+
 /// The client's address: the socket's, or if that is a trusted proxy's, the last one that a proxy which is none of ours
 /// reported. Whatever the client itself wrote before that is not believed.
 pub(crate) fn client_addr(trusted: &[Network], socket: IpAddr, headers: &HeaderMap) -> IpAddr {

@@ -18,6 +18,7 @@ use crate::admission::Admission;
 use crate::assets::Assets;
 use crate::connection::{self, Guest, Serving};
 use crate::hub::{Hub, Protocol};
+use crate::locality::Locality;
 use crate::metrics::{Metrics, Refused};
 use crate::net::Stream;
 use crate::{stats, ws};
@@ -27,6 +28,7 @@ use crate::{stats, ws};
 pub(crate) struct Shared {
     pub(crate) hub: Arc<Hub>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) locality: Arc<Locality>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) assets: Arc<Assets>,
     pub(crate) serving: Serving,
@@ -139,6 +141,7 @@ fn upgrade(shared: &Shared, protocol: Protocol, mut request: Request) -> Respons
     debug!(addr = %client, ?protocol, "WebSocket");
     let upgraded = hyper::upgrade::on(&mut request);
     let (hub, metrics, admission) = (Arc::clone(&shared.hub), Arc::clone(&shared.metrics), Arc::clone(admission));
+    let location = shared.locality.place(client);
     let (open, serving) = (shared.drain.subscribe(), shared.serving);
     tokio::spawn(async move {
         let Ok(upgraded) = upgraded.await else { return };
@@ -150,7 +153,7 @@ fn upgrade(shared: &Shared, protocol: Protocol, mut request: Request) -> Respons
         let first = parts.read_buf.to_vec();
         drop(parts.read_buf);
         metrics.opened(protocol);
-        let place = hub.open(protocol, fresh);
+        let place = hub.open(protocol, fresh, location);
         let guest = Guest { place, admission, claims, address, metrics, open };
         connection::serve(guest, parts.io.into_inner(), first, serving).await;
     });

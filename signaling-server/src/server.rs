@@ -10,12 +10,14 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
+use url::Url;
 
 use crate::accept::Accepted;
 use crate::admission::Admission;
 use crate::connection::Serving;
 use crate::follow::follow_if_any;
 use crate::hub::{Drain, Hub};
+use crate::locality::{GeoError, Locality, alto};
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::routes::{Offers, Shared, router};
@@ -48,6 +50,9 @@ pub enum BindError {
     /// The keys of the tokens cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// A geo database cannot be used.
+    #[error(transparent)]
+    Geo(#[from] GeoError),
 }
 
 /// A server that listens, and serves once it is run.
@@ -56,6 +61,7 @@ pub struct Server {
     local_addr: SocketAddr,
     tls: Option<(Arc<Certificate>, TlsAcceptor)>,
     shared: Shared,
+    alto: Option<Url>,
     drain_url: Option<String>,
     drain_time: Duration,
 }
@@ -75,12 +81,15 @@ impl Server {
             turn,
             timing,
             tls,
+            geo_db,
+            alto,
             metrics,
             drain_url,
             drain_time,
             assets,
         } = options;
         let admission = Admission::new(admission)?;
+        let locality = Arc::new(Locality::new(geo_db)?);
         let seed = getrandom::u64()?;
         let tls = match tls {
             None => None,
@@ -99,12 +108,13 @@ impl Server {
             offers: Offers { tracker: tracker.is_some(), metrics },
             hub: Hub::new(core, tracker.unwrap_or_default(), turn, seed),
             admission,
+            locality,
             metrics: Arc::new(Metrics::new()),
             assets: Arc::new(assets),
             serving: Serving { timing, limits },
             drain: Arc::new(watch::Sender::new(false)),
         };
-        Ok(Self { listener, local_addr, tls, shared, drain_url, drain_time })
+        Ok(Self { listener, local_addr, tls, shared, alto, drain_url, drain_time })
     }
 
     /// Where it listens: with the port that was picked, if that was left open.
@@ -121,13 +131,18 @@ impl Server {
 
     /// Serves until `stop` resolves, then tells every client, and returns when all are gone or have had their time.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { listener, shared, tls, drain_url, drain_time, .. } = self;
+        let Self { listener, shared, tls, alto, drain_url, drain_time, .. } = self;
         let (certificate, acceptor) = tls.unzip();
+        if shared.locality.databases().is_none() && alto.is_none() {
+            info!("no --geo-db and no --alto: beyond the same address and subnet, peers are paired at random");
+        }
         tokio::select! {
             () = accept(&listener, acceptor, &shared) => {}
             () = shared.hub.run_timer() => {}
             () = follow_if_any(certificate.as_ref().map(|certificate| &certificate.0)) => {}
             () = follow_if_any(shared.admission.keys()) => {}
+            () = follow_if_any(shared.locality.databases()) => {}
+            () = alto::follow(alto.as_ref(), &shared.locality, &shared.hub) => {}
             () = stop => {}
         }
         info!("stopping: telling every client");
@@ -159,5 +174,16 @@ async fn accept(listener: &TcpListener, tls: Option<TlsAcceptor>, shared: &Share
         };
         let (tls, router, drain) = (tls.clone(), router.clone(), shared.drain.subscribe());
         tokio::spawn(Accepted { stream, addr, tls, router, drain, slot }.serve());
+    }
+}
+
+/// Serves a router of a test, with this server's own means.
+#[cfg(test)]
+pub(crate) async fn serve_for_tests(listener: TcpListener, router: axum::Router) {
+    let slots = Arc::new(Semaphore::new(MAX_HTTP_CONNECTIONS));
+    let drain = watch::Sender::new(false);
+    while let (Ok((stream, addr)), Ok(slot)) = (listener.accept().await, Arc::clone(&slots).acquire_owned().await) {
+        let (router, drain) = (router.clone(), drain.subscribe());
+        tokio::spawn(Accepted { stream, addr, tls: None, router, drain, slot }.serve());
     }
 }

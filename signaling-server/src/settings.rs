@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Deserialize;
+use url::Url;
 
 pub use self::list::{List, LogFormat, StunUrl, TurnUrl};
 pub use self::resolve::SettingsError;
@@ -84,6 +85,12 @@ settings! {
     swarms: List<String>, "NAMES", "HEADWATER_SIGNAL_SWARMS", Default("[]");
     /// Makes peers known again after a restart, and on every server that has the same; by default they get new names then
     resume_secret: String, "SECRET", "HEADWATER_SIGNAL_RESUME_SECRET", Example("\"32 characters or more\"");
+
+    /// MMDB files with autonomous systems (autonomous_system_number) and countries (country.iso_code or country_code), to pair
+    /// near peers. Read again when they change
+    geo_db: List<PathBuf>, "FILES", "HEADWATER_SIGNAL_GEO_DB", Default("[]");
+    /// The directory of a carrier's ALTO server (RFC 7285), whose costs then decide who is near
+    alto: Url, "URL", "HEADWATER_SIGNAL_ALTO", Example("\"https://alto.carrier.example/directory\"");
 
     /// Connections at once
     max_connections: usize, "COUNT", "HEADWATER_SIGNAL_MAX_CONNECTIONS", Default("100000");

@@ -3,8 +3,10 @@
 // A test may panic.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
+use headwater_rendezvous::ConnId;
+use headwater_rendezvous::tracker::{Message, Tracker, TrackerConfig};
 use headwater_wire::signal::{ClientMessage, ErrorCode, ServerMessage};
 use serde_json::Value;
 
@@ -65,4 +67,28 @@ fn every_message_and_every_error_code_is_described() {
             assert!(described, "{name} is missing in docs/signalling.md");
         }
     }
+}
+
+#[test]
+fn the_tracker_answers_as_the_examples_say() {
+    let mut tracker = Tracker::new(TrackerConfig::default(), 1);
+    let mut sent: VecDeque<(u64, Value)> = VecDeque::new();
+    let mut replayed = 0;
+    for block in PAGE.split("```json tracker ").skip(1) {
+        let (head, rest) = block.split_once('\n').unwrap();
+        let (direction, conn) = head.split_once('-').unwrap();
+        let (conn, text) = (conn.parse().unwrap(), rest.split("```").next().unwrap());
+        replayed += 1;
+        if direction == "to" {
+            let expected: Value = serde_json::from_str(text).unwrap();
+            assert_eq!(sent.pop_front(), Some((conn, expected)));
+            continue;
+        }
+        assert!(sent.is_empty(), "{sent:?} is not in the examples");
+        tracker.handle_message(ConnId(conn), Message::read(text));
+        while let Some(output) = tracker.poll_output() {
+            sent.push_back((output.conn.0, serde_json::from_str(output.text).unwrap()));
+        }
+    }
+    assert!(sent.is_empty() && replayed > 8);
 }

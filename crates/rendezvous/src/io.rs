@@ -3,6 +3,7 @@
 use headwater_wire::PeerId;
 use headwater_wire::signal::{ClientMessage, ServerMessage};
 
+use crate::place::Place;
 use crate::quota::Grant;
 use crate::time::Now;
 
@@ -26,6 +27,13 @@ pub enum Input {
         conn: ConnId,
         /// What it allows.
         grant: Grant,
+    },
+    /// Where a connection comes from. Without it, nothing is known of that.
+    Located {
+        /// Which one.
+        conn: ConnId,
+        /// Where it is.
+        place: Place,
     },
     /// A connection sent a message. The shell has parsed it and kept it within the rate limit.
     Message {

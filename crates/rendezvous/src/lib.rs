@@ -15,9 +15,11 @@
 //!
 //! # Who meets whom
 //!
-//! Whoever asks gets up to two seeds first, then viewers, those with the fewest pairings first and by lot among
-//! equals, taken from a sample of the swarm ([`config::SAMPLE`]), so that a join costs the same in a swarm of ten as
-//! in one of ten thousand. A wish that the swarm cannot fulfil yet is kept and met by those who come later. The side
+//! Whoever asks gets up to two seeds first, then viewers, taken from a sample of the swarm ([`config::SAMPLE`]), so that
+//! a join costs the same in a swarm of ten as in one of ten thousand. Those with room come before those with enough
+//! neighbours, then near ones before far ones ([`Place`], [`CostMap`]), then those that give before those that only take,
+//! then those with the fewest pairings, and by lot among equals. One in four is chosen among the far ones, or a swarm would
+//! fall apart into towns. A wish that the swarm cannot fulfil yet is kept and met by those who come later. The side
 //! that asked makes the offer.
 //!
 //! # Invariants
@@ -32,6 +34,7 @@ mod allow;
 pub mod config;
 mod io;
 mod pairing;
+mod place;
 mod quota;
 mod rate;
 mod rendezvous;
@@ -45,6 +48,7 @@ pub use address::{AddressLimits, Addresses, Line};
 pub use allow::AllowList;
 pub use config::Config;
 pub use io::{ConnId, Input, Output, Timeout, TimeoutReason};
+pub use place::{CostMap, Country, Pid, Place};
 pub use quota::{Grant, QuotaError, TokenId};
 pub use rate::{Rate, RateLimit};
 pub use rendezvous::{Counts, Rendezvous, SwarmReport};

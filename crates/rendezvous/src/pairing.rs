@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use headwater_wire::{PeerId, Role};
 
 use crate::config::{MAX_WAITING_SERVED, SAMPLE, SEED_GREETING, SEEDS_FIRST, VIEWER_TARGET};
+use crate::place::{CostMap, Distance};
 use crate::rng::Rng;
 use crate::swarm::{Member, Swarm};
 
@@ -15,65 +16,109 @@ pub(crate) struct Introduction {
     pub(crate) answerer: PeerId,
 }
 
-/// How good a candidate is: the least is the best. A cost of distance will come between the first two.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What decides besides the swarm itself.
+pub(crate) struct Chance<'a> {
+    pub(crate) costs: &'a CostMap,
+    pub(crate) rng: &'a mut Rng,
+}
+
+/// How good a candidate is: the least is the best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     failed_before: bool,
+    /// Has as many neighbours as it keeps: one that is near is no use if it is everybody's.
+    has_enough: bool,
+    distance: Distance,
+    is_taker: bool,
     load: usize,
     lot: u64,
 }
 
+/// One in so many is chosen among the far ones.
+const ONE_FAR_IN: usize = 4;
+
 /// Pairs a member that just came: with whom it wants, with those who have waited for someone like it, and, if it is a
 /// seed, with viewers that have none.
-pub(crate) fn on_join(swarm: &mut Swarm, peer: PeerId, want: u16, rng: &mut Rng) -> Vec<Introduction> {
+pub(crate) fn on_join(swarm: &mut Swarm, peer: PeerId, want: u16, chance: &mut Chance<'_>) -> Vec<Introduction> {
     swarm.set_wants(peer, want);
     let mut made = Vec::new();
-    ask_seeds(swarm, peer, SEEDS_FIRST, rng, &mut made);
-    ask(swarm, peer, Role::Viewer, usize::MAX, rng, &mut made);
-    serve_waiting(swarm, peer, rng, &mut made);
-    greet(swarm, peer, rng, &mut made);
+    ask_seeds(swarm, peer, SEEDS_FIRST, chance, &mut made);
+    ask(swarm, peer, Role::Viewer, usize::MAX, chance, &mut made);
+    serve_waiting(swarm, peer, chance, &mut made);
+    greet(swarm, peer, chance, &mut made);
     made
 }
 
 /// Pairs a member that asks for more. Where viewers run out, more than [`SEEDS_FIRST`] seeds are given.
-pub(crate) fn on_want(swarm: &mut Swarm, peer: PeerId, want: u16, rng: &mut Rng) -> Vec<Introduction> {
+pub(crate) fn on_want(swarm: &mut Swarm, peer: PeerId, want: u16, chance: &mut Chance<'_>) -> Vec<Introduction> {
     swarm.set_wants(peer, want);
     let mut made = Vec::new();
-    ask_seeds(swarm, peer, SEEDS_FIRST, rng, &mut made);
-    ask(swarm, peer, Role::Viewer, usize::MAX, rng, &mut made);
-    ask_seeds(swarm, peer, usize::MAX, rng, &mut made);
+    ask_seeds(swarm, peer, SEEDS_FIRST, chance, &mut made);
+    ask(swarm, peer, Role::Viewer, usize::MAX, chance, &mut made);
+    ask_seeds(swarm, peer, usize::MAX, chance, &mut made);
     made
 }
 
 /// Gives a viewer what it wants in seeds, until it has `most`.
-fn ask_seeds(swarm: &mut Swarm, peer: PeerId, most: usize, rng: &mut Rng, made: &mut Vec<Introduction>) {
+fn ask_seeds(swarm: &mut Swarm, peer: PeerId, most: usize, chance: &mut Chance<'_>, made: &mut Vec<Introduction>) {
     let Some(member) = swarm.member(peer).filter(|member| member.role == Role::Viewer) else { return };
     let missing = most.saturating_sub(member.seed_pairs());
-    ask(swarm, peer, Role::Seed, missing, rng, made);
+    ask(swarm, peer, Role::Seed, missing, chance, made);
 }
 
 /// Gives a member what it wants in peers of one role, at most `most`.
-fn ask(swarm: &mut Swarm, peer: PeerId, role: Role, most: usize, rng: &mut Rng, made: &mut Vec<Introduction>) {
+fn ask(
+    swarm: &mut Swarm,
+    peer: PeerId,
+    role: Role,
+    most: usize,
+    chance: &mut Chance<'_>,
+    made: &mut Vec<Introduction>,
+) {
     let Some(member) = swarm.member(peer) else { return };
     let count = usize::from(member.wants).min(member.room()).min(most);
     if count == 0 {
         return;
     }
-    for other in choose(swarm, member, peer, role, count, rng) {
+    for other in choose(swarm, member, peer, role, count, chance) {
         introduce(swarm, peer, other, made);
     }
 }
 
-fn choose(swarm: &Swarm, asker: &Member, peer: PeerId, role: Role, count: usize, rng: &mut Rng) -> Vec<PeerId> {
+fn choose(
+    swarm: &Swarm,
+    asker: &Member,
+    peer: PeerId,
+    role: Role,
+    count: usize,
+    chance: &mut Chance<'_>,
+) -> Vec<PeerId> {
     let mut candidates: Vec<(Rank, PeerId)> = Vec::new();
-    for other in sample(swarm.of_role(role), rng) {
+    for other in sample(swarm.of_role(role), chance.rng) {
         let Some(member) = swarm.member(other).filter(|_| swarm.may_pair(peer, other)) else { continue };
-        let failed_before = asker.lost.contains(&other);
-        candidates.push((Rank { failed_before, load: member.pairs.len(), lot: rng.next_u64() }, other));
+        let rank = Rank {
+            failed_before: asker.lost.contains(&other),
+            has_enough: role == Role::Viewer && member.pairs.len() >= VIEWER_TARGET,
+            distance: chance.costs.distance(&asker.place, &member.place),
+            is_taker: member.is_taker(),
+            load: member.pairs.len(),
+            lot: chance.rng.next_u64(),
+        };
+        candidates.push((rank, other));
     }
     candidates.sort_unstable();
-    candidates.truncate(count);
+    let far = if count < candidates.len() { count / ONE_FAR_IN } else { 0 };
+    let rest = candidates.split_off(count.saturating_sub(far).min(candidates.len()));
+    candidates.extend(far_first(rest).into_iter().take(far));
     candidates.into_iter().map(|(_, other)| other).collect()
+}
+
+/// Those left over with the far ones first, each part in its order.
+fn far_first(rest: Vec<(Rank, PeerId)>) -> Vec<(Rank, PeerId)> {
+    let (mut far, near): (Vec<_>, Vec<_>) =
+        rest.into_iter().partition(|(rank, _)| rank.distance.is_far() && !rank.failed_before);
+    far.extend(near);
+    far
 }
 
 /// Up to [`SAMPLE`] distinct members of a list, by lot; all of a short one.
@@ -93,37 +138,40 @@ fn sample(list: &[PeerId], rng: &mut Rng) -> Vec<PeerId> {
 }
 
 /// Introduces a newcomer to those whose wish the swarm could not fulfil before it came. They asked, so they offer.
-fn serve_waiting(swarm: &mut Swarm, peer: PeerId, rng: &mut Rng, made: &mut Vec<Introduction>) {
+fn serve_waiting(swarm: &mut Swarm, peer: PeerId, chance: &mut Chance<'_>, made: &mut Vec<Introduction>) {
     let Some(newcomer) = swarm.member(peer) else { return };
     let is_seed = newcomer.role == Role::Seed;
     let room = match newcomer.role {
         Role::Viewer => VIEWER_TARGET.saturating_sub(newcomer.pairs.len()),
         Role::Seed => newcomer.room(),
     };
-    let served: Vec<PeerId> = swarm
-        .waiting_from(PeerId(rng.next_u64()))
+    let mut waiting: Vec<(Distance, PeerId)> = swarm
+        .waiting_from(PeerId(chance.rng.next_u64()))
         .take(SAMPLE)
         .filter(|&other| swarm.may_pair(peer, other))
         .filter(|&other| !is_seed || needs_seed(swarm, other))
-        .take(room.min(MAX_WAITING_SERVED))
+        .filter_map(|other| Some((chance.costs.distance(&newcomer.place, &swarm.member(other)?.place), other)))
         .collect();
-    for other in served {
+    // Among those as far, the order stays that of the lot.
+    waiting.sort_by_key(|(distance, _)| *distance);
+    waiting.truncate(room.min(MAX_WAITING_SERVED));
+    for (_, other) in waiting {
         introduce(swarm, other, peer, made);
     }
 }
 
 /// Introduces a newcomer that is a seed to viewers that have too few, as if they had asked.
-fn greet(swarm: &mut Swarm, peer: PeerId, rng: &mut Rng, made: &mut Vec<Introduction>) {
+fn greet(swarm: &mut Swarm, peer: PeerId, chance: &mut Chance<'_>, made: &mut Vec<Introduction>) {
     if swarm.member(peer).is_none_or(|member| member.role != Role::Seed) {
         return;
     }
     let mut candidates: Vec<(usize, u64, PeerId)> = Vec::new();
-    for other in sample(swarm.of_role(Role::Viewer), rng) {
+    for other in sample(swarm.of_role(Role::Viewer), chance.rng) {
         if let Some(member) = swarm.member(other)
             && swarm.may_pair(peer, other)
             && needs_seed(swarm, other)
         {
-            candidates.push((member.seed_pairs(), rng.next_u64(), other));
+            candidates.push((member.seed_pairs(), chance.rng.next_u64(), other));
         }
     }
     candidates.sort_unstable();

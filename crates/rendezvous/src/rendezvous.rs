@@ -8,7 +8,8 @@ use headwater_wire::{PeerId, Role, SwarmName};
 
 use crate::config::{Config, MAX_CONNECTED};
 use crate::io::{ConnId, Input, Output, Timeout, TimeoutReason};
-use crate::pairing::{self, Introduction};
+use crate::pairing::{self, Chance, Introduction};
+use crate::place::{CostMap, Place};
 use crate::quota::{Grant, QuotaError, Quotas, TokenId};
 use crate::resume;
 use crate::rng::Rng;
@@ -19,19 +20,21 @@ use crate::time::Now;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct SwarmKey(u64);
 
-#[derive(Debug, Clone, Copy)]
-enum Connection {
-    /// Has not joined; closed at `deadline`.
-    New { fresh: PeerId, deadline: Now, grant: Option<Grant> },
-    /// Is a member.
-    Joined { swarm: SwarmKey, peer: PeerId, token: Option<TokenId> },
-}
-
 /// A connection that is about to join.
+#[derive(Debug, Clone, Copy)]
 struct Newcomer {
     fresh: PeerId,
     deadline: Now,
     grant: Option<Grant>,
+    place: Place,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Connection {
+    /// Has not joined; closed at `deadline`.
+    New(Newcomer),
+    /// Is a member.
+    Joined { swarm: SwarmKey, peer: PeerId, token: Option<TokenId> },
 }
 
 /// Why a message is refused: sent to the client, and then the connection is closed.
@@ -76,6 +79,7 @@ pub struct Rendezvous {
     swarms: BTreeMap<SwarmKey, Swarm>,
     next_swarm: u64,
     quotas: Quotas,
+    costs: CostMap,
     counts: Counts,
     /// Drained by the caller after every input, and one input adds a bounded number: not bounded by itself.
     outputs: VecDeque<Output>,
@@ -94,6 +98,7 @@ impl Rendezvous {
             swarms: BTreeMap::new(),
             next_swarm: 0,
             quotas: Quotas::default(),
+            costs: CostMap::default(),
             counts: Counts::default(),
             outputs: VecDeque::new(),
         }
@@ -103,9 +108,14 @@ impl Rendezvous {
     pub fn handle_input(&mut self, now: Now, input: Input) {
         match input {
             Input::Opened { conn, fresh } => self.open(now, conn, fresh),
-            Input::Granted { conn, grant: given } => {
-                if let Some(Connection::New { grant, .. }) = self.connections.get_mut(&conn) {
-                    *grant = Some(given);
+            Input::Granted { conn, grant } => {
+                if let Some(Connection::New(newcomer)) = self.connections.get_mut(&conn) {
+                    newcomer.grant = Some(grant);
+                }
+            }
+            Input::Located { conn, place } => {
+                if let Some(Connection::New(newcomer)) = self.connections.get_mut(&conn) {
+                    newcomer.place = place;
                 }
             }
             Input::Message { conn, message } => {
@@ -124,6 +134,11 @@ impl Rendezvous {
             let first = self.deadlines.first();
             Output::Timeout(first.map(|&(at, _)| Timeout { at, reason: TimeoutReason::Join }))
         })
+    }
+
+    /// Takes what a carrier says about costs, for all pairings from now on.
+    pub fn set_costs(&mut self, costs: CostMap) {
+        self.costs = costs;
     }
 
     /// How many connections there are, joined or not.
@@ -170,7 +185,8 @@ impl Rendezvous {
         }
         let deadline = now.plus(self.config.join_timeout);
         let full = self.connections.len() >= self.config.max_connections;
-        self.connections.insert(conn, Connection::New { fresh, deadline, grant: None });
+        let newcomer = Newcomer { fresh, deadline, grant: None, place: Place::default() };
+        self.connections.insert(conn, Connection::New(newcomer));
         self.deadlines.insert((deadline, conn));
         if full {
             self.refuse(conn, (ErrorCode::Full, "this server is full: try another, or later".to_owned()));
@@ -191,9 +207,7 @@ impl Rendezvous {
         // A message may be under way when the core closes its connection: nothing is wrong with that.
         let Some(&connection) = self.connections.get(&conn) else { return Ok(()) };
         let (swarm_key, peer) = match connection {
-            Connection::New { fresh, deadline, grant } => {
-                return self.first_message(now, conn, Newcomer { fresh, deadline, grant }, message);
-            }
+            Connection::New(newcomer) => return self.first_message(now, conn, newcomer, message),
             Connection::Joined { swarm, peer, .. } => (swarm, peer),
         };
         let Some(swarm) = self.swarms.get_mut(&swarm_key) else { return Ok(()) };
@@ -203,7 +217,7 @@ impl Rendezvous {
             }
             ClientMessage::Want { count } => {
                 check_want(count)?;
-                let made = pairing::on_want(swarm, peer, count, &mut self.rng);
+                let made = pairing::on_want(swarm, peer, count, &mut Chance { costs: &self.costs, rng: &mut self.rng });
                 self.tell(swarm_key, &made);
                 Ok(())
             }
@@ -239,7 +253,7 @@ impl Rendezvous {
         &mut self,
         now: Now,
         conn: ConnId,
-        Newcomer { fresh, deadline, grant }: Newcomer,
+        Newcomer { fresh, deadline, grant, place }: Newcomer,
         message: ClientMessage,
     ) -> Result<(), Refusal> {
         let ClientMessage::Join { version, swarm: name, role, token: _, want, resume, connected } = message else {
@@ -270,7 +284,7 @@ impl Rendezvous {
             self.forget_if_empty(key);
             return Err(quota_refusal(error));
         }
-        if !swarm.insert(peer, conn, role) {
+        if !swarm.insert(peer, conn, role, place) {
             token.inspect(|token| self.quotas.leave(*token));
             return Err((ErrorCode::Internal, "the name drawn for this peer is taken: join again".to_owned()));
         }
@@ -288,7 +302,7 @@ impl Rendezvous {
             swarm_size: u32::try_from(swarm.len()).unwrap_or(u32::MAX),
         };
         self.outputs.push_back(Output::Send { conn, message: welcome });
-        let made = pairing::on_join(swarm, peer, want, &mut self.rng);
+        let made = pairing::on_join(swarm, peer, want, &mut Chance { costs: &self.costs, rng: &mut self.rng });
         self.tell(key, &made);
         Ok(())
     }
@@ -348,7 +362,7 @@ impl Rendezvous {
     fn forget(&mut self, conn: ConnId) {
         match self.connections.remove(&conn) {
             None => {}
-            Some(Connection::New { deadline, .. }) => {
+            Some(Connection::New(Newcomer { deadline, .. })) => {
                 self.deadlines.remove(&(deadline, conn));
             }
             Some(Connection::Joined { swarm: key, peer, token }) => {

@@ -7,12 +7,14 @@ use headwater_wire::{PeerId, Role, SwarmName};
 
 use crate::config::{MAX_LOST, MAX_SEED_PAIRS, MAX_VIEWER_PAIRS};
 use crate::io::ConnId;
+use crate::place::Place;
 
 /// One peer while it is connected.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) conn: ConnId,
     pub(crate) role: Role,
+    pub(crate) place: Place,
     /// Neighbours it asked for and has not been given.
     pub(crate) wants: u16,
     /// Whom it is paired with, and what they are.
@@ -22,7 +24,7 @@ pub(crate) struct Member {
     /// What it said it carried.
     pub(crate) stats: StatsReport,
     /// Its index in `viewers` or `seeds`.
-    place: usize,
+    index: usize,
 }
 
 impl Member {
@@ -33,6 +35,14 @@ impl Member {
             Role::Seed => MAX_SEED_PAIRS,
         };
         most.saturating_sub(self.pairs.len())
+    }
+
+    /// Whether it has taken much from others and given back little. One that has not taken much yet is none.
+    pub(crate) fn is_taker(&self) -> bool {
+        /// Below this, nothing can be said: a minute of video at 1 Mbit/s.
+        const ENOUGH: u64 = 8 << 20;
+        let taken = self.stats.seed_bytes.saturating_add(self.stats.viewer_bytes);
+        taken > ENOUGH && self.stats.uploaded_bytes < taken / 4
     }
 
     pub(crate) fn seed_pairs(&self) -> usize {
@@ -82,21 +92,22 @@ impl Swarm {
     }
 
     /// Adds a member. False, and nothing happens, where the name is taken.
-    pub(crate) fn insert(&mut self, peer: PeerId, conn: ConnId, role: Role) -> bool {
+    pub(crate) fn insert(&mut self, peer: PeerId, conn: ConnId, role: Role, at: Place) -> bool {
         if self.members.contains_key(&peer) {
             return false;
         }
         let list = self.list_mut(role);
-        let place = list.len();
+        let index = list.len();
         list.push(peer);
         let member = Member {
             conn,
             role,
+            place: at,
             wants: 0,
             pairs: BTreeMap::new(),
             lost: VecDeque::new(),
             stats: StatsReport::default(),
-            place,
+            index,
         };
         self.members.insert(peer, member);
         true
@@ -112,11 +123,11 @@ impl Swarm {
             }
         }
         let list = self.list_mut(member.role);
-        list.swap_remove(member.place);
-        if let Some(moved) = list.get(member.place).copied()
+        list.swap_remove(member.index);
+        if let Some(moved) = list.get(member.index).copied()
             && let Some(moved) = self.members.get_mut(&moved)
         {
-            moved.place = member.place;
+            moved.index = member.index;
         }
         Some(member)
     }

@@ -80,6 +80,8 @@ impl Settings {
         options.metrics = all.metrics.unwrap_or(true);
         options.drain_url = all.drain_url.clone();
         options.drain_time = Duration::from_secs(all.drain_seconds.unwrap_or(3).into());
+        options.geo_db = all.geo_db.clone().unwrap_or_default().0;
+        options.alto = all.alto.clone();
         options.admission = admission(all);
         Ok(options)
     }

@@ -51,7 +51,10 @@ mod tests {
             format!("{}\n", if is_setting { uncommented } else { line })
         });
         let all = Settings::parse(Path::new("sample"), &all.collect::<String>()).unwrap();
-        assert!(!format!("{all:?}").contains("None"), "{all:?}");
+        let all = format!("{all:?}");
+        for (name, ..) in ALL {
+            assert!(!all.contains(&format!(" {name}: None")), "{name} is not in the sample");
+        }
     }
 
     #[test]
