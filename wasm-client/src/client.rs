@@ -52,21 +52,33 @@ pub struct Client {
     adopted: u64,
 }
 
+/// Most bytes a second that a viewer's browser gives: 20 Mbit/s.
+const UPLOAD_CAP: u64 = 2_500_000;
+
 #[wasm_bindgen]
 impl Client {
     /// A client for the stream at `source`, an absolute URL. `swarm` names the swarm; where it is empty, `source` and
     /// `key` (empty for none) do. `signed` is false only where the publisher chose `integrity="open"`. Returns nothing
-    /// where no swarm can have that name.
+    /// where no swarm can have that name. `uploads` is false on a link that its owner wants to be spared.
     #[must_use]
-    pub fn create(host: Host, source: &str, swarm: &str, key: &str, signed: bool, seed: f64) -> Option<Client> {
+    pub fn create(
+        host: Host,
+        source: &str,
+        swarm: &str,
+        key: &str,
+        signed: bool,
+        uploads: bool,
+        seed: f64,
+    ) -> Option<Client> {
         let swarm = if swarm.is_empty() {
             SwarmName::derive(source, Some(key).filter(|key| !key.is_empty())).ok()?
         } else {
             SwarmName::new(swarm).ok()?
         };
         let integrity = if signed { Integrity::Signed(Scope::of_swarm(&swarm)) } else { Integrity::Open };
+        let config = Config { uploads, upload_cap: Some(UPLOAD_CAP), ..Config::viewer(integrity) };
         Some(Self {
-            engine: Engine::new(Config::viewer(integrity), seed as u64, now()),
+            engine: Engine::new(config, seed as u64, now()),
             host,
             swarm,
             store: Store::default(),

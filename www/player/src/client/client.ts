@@ -14,6 +14,9 @@ const REPORT_EVERY_MS = 15_000;
 /** A client that has not heard from the signalling server after this begins without it. */
 const WELCOME_WITHIN_MS = 2_000;
 
+/** A client that has not loaded after this is done without. */
+const LOAD_WITHIN_MS = 8_000;
+
 /** Neighbours asked for in the first join, before the engine has said how many it wants. */
 const FIRST_WANT = 8;
 
@@ -59,8 +62,27 @@ let loading: Promise<unknown> | undefined;
 /** Loads the WASM, once a page. */
 function load(): Promise<unknown> {
   const path = new URL("headwater_client_bg.wasm", import.meta.url);
-  loading ??= init({ module_or_path: path });
+  loading ??= Promise.race([init({ module_or_path: path }), late()]).catch((error: unknown) => {
+    // The next player on the page may have more luck.
+    loading = undefined;
+    throw error;
+  });
   return loading;
+}
+
+/** Fails when the WASM has not come for so long that playback should not wait for it any more. */
+function late(): Promise<never> {
+  return new Promise((_, reject) => {
+    setTimeout(() => {
+      reject(new Error("the client did not load in time"));
+    }, LOAD_WITHIN_MS);
+  });
+}
+
+/** Whether this device's link is one that its owner wants to be spared. */
+function isSparing(): boolean {
+  const { connection } = navigator as { connection?: { saveData?: boolean; type?: string } };
+  return connection?.saveData === true || connection?.type === "cellular";
 }
 
 export class Client implements Host {
@@ -100,7 +122,7 @@ export class Client implements Host {
     this.#owner = owner;
     const { source, swarm, signed } = settings;
     const seed = Math.floor(Math.random() * Number.MAX_SAFE_INTEGER);
-    const core = CoreClass.create(this, source, swarm, settings.keys[0] ?? "", signed, seed);
+    const core = CoreClass.create(this, source, swarm, settings.keys[0] ?? "", signed, !isSparing(), seed);
     if (!core) throw new Error("no swarm can have this name");
     this.#core = core;
     this.#http = new Http((call) => this.#enter(call));

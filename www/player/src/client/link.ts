@@ -35,6 +35,9 @@ interface Chunk {
   at: number;
 }
 
+/** Bytes that may wait for a peer to read them, chunks and control frames together. */
+const MOST_BUFFERED = 4 * 1024 * 1024;
+
 export class Link {
   readonly #events: LinkEvents;
   readonly #pc: RTCPeerConnection;
@@ -106,7 +109,14 @@ export class Link {
 
   /** Sends a control frame. */
   send(frame: Uint8Array): void {
-    if (this.isOpen) this.#channel.send(frame as Uint8Array<ArrayBuffer>);
+    if (!this.isOpen) return;
+    try {
+      // A peer that does not read fills nobody's memory; one with odd limits ends nothing but itself.
+      if (this.#channel.bufferedAmount > MOST_BUFFERED) throw new Error("the peer does not read");
+      this.#channel.send(frame as Uint8Array<ArrayBuffer>);
+    } catch {
+      this.#fail();
+    }
   }
 
   /** Sends a chunk in frames of `piece` bytes, as the channel has room. */

@@ -119,7 +119,8 @@ export class Signal {
         break;
       case "drain":
         if (message.url) this.#url = new URL(message.url, this.#url).href;
-        this.#again(message.after_ms * (1 + Math.random()));
+        // Whatever it says: not at once, and not never.
+        this.#again(Math.min(LONGEST_WAIT_MS, Math.max(FIRST_WAIT_MS, Number(message.after_ms) || 0)) * (1 + Math.random()));
         break;
       case "error":
         console.info(`headwater: the signalling server says: ${message.message}`);
