@@ -51,6 +51,7 @@ pub(crate) struct Population {
     unconnectable: f64,
     origin: Micros,
     signalling: Micros,
+    gather: Micros,
     seed: u64,
 }
 
@@ -70,6 +71,7 @@ impl Population {
             unconnectable: network.unconnectable,
             origin: millis(scenario.origin.rtt_ms),
             signalling: millis(network.signalling_ms),
+            gather: millis(network.gather_ms),
             seed: scenario.seed,
         };
         let mut rng = Rng::new(scenario.seed ^ 0x0b0e);
@@ -131,6 +133,16 @@ impl Population {
     /// The way from one node to another, in one direction.
     pub(crate) fn latency(&self, a: NodeIndex, b: NodeIndex) -> Micros {
         (self.round_trip(a, b) / 2).max(2 * TICK)
+    }
+
+    /// When a peer takes what a neighbour's message brings at `at`.
+    pub(crate) fn taken(&self, peer: NodeIndex, at: Micros) -> Micros {
+        if self.gather == 0 {
+            return at;
+        }
+        // Each has its own beat, so that the world's work is spread evenly.
+        let phase = mix(u64::from(peer)) % self.gather;
+        (at + self.gather - 1 - phase) / self.gather * self.gather + phase
     }
 
     fn round_trip(&self, a: NodeIndex, b: NodeIndex) -> Micros {

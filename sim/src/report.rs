@@ -67,6 +67,8 @@ pub struct Report {
     pub wasted: f64,
     /// Neighbours that viewers had at the end, on average.
     pub neighbours: f64,
+    /// The engines' requests to the origin, a segment of the run: as their duty, as rescues, for want of anybody to ask.
+    pub fetches: [f64; 3],
     /// Segments that engines gave up.
     pub failed: u64,
     /// Requests to the origin, and how many it refused.
@@ -197,6 +199,7 @@ impl Report {
             f64::from(scenario.audience.viewers) * scenario.stream.renditions_kbps.last().unwrap_or(&1.0) / 1e3;
         let connected = viewers.iter().filter(|record| record.booted.is_some() && record.left >= shared.end);
         let neighbours: Vec<f64> = connected.map(|record| f64::from(record.neighbours)).collect();
+        let segments = (scenario.duration_s / scenario.stream.segment_s).max(1.0);
         let copies_by_segment = copies_by_segment(shared, outcome);
         Self {
             scenario: scenario.name.clone(),
@@ -225,6 +228,7 @@ impl Report {
             control: control(outcome, peer_seconds),
             wasted: wasted_bytes as f64 / (sum(&PeerRecord::segment_bytes) as f64).max(1.0),
             neighbours: neighbours.iter().sum::<f64>() / neighbours.len().max(1) as f64,
+            fetches: [0, 1, 2].map(|why| sum(&|record| record.fetches[why]) as f64 / segments),
             failed: sum(&|record| u64::from(record.failed)),
             origin_requests: outcome.origin.as_ref().map_or((0, 0), |count| (count.requests, count.refused)),
             signalling_messages: outcome.signalling_messages,

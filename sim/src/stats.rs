@@ -46,6 +46,8 @@ pub(crate) struct PeerRecord {
     pub(crate) control_bytes: u64,
     pub(crate) connections: u32,
     pub(crate) neighbours: u32,
+    /// The engine's requests to the origin: as its duty, as a rescue, for want of anybody to ask.
+    pub(crate) fetches: [u64; 3],
     /// Segments that the engine gave up.
     pub(crate) failed: u32,
     /// Bytes of segments handed to the player, and the same as the deliveries' reports account for them.
@@ -73,6 +75,7 @@ impl PeerRecord {
             control_bytes: 0,
             connections: 0,
             neighbours: 0,
+            fetches: [0; 3],
             failed: 0,
             delivered: 0,
             delivered_by_source: 0,

@@ -10,7 +10,7 @@ struct Line {
     value: fn(&Report) -> String,
 }
 
-const LINES: [Line; 26] = [
+const LINES: [Line; 27] = [
     Line { label: "viewers (sessions)", value: |r| format!("{} ({})", r.viewers, r.sessions) },
     Line { label: "origin copies a segment, viewers", value: |r| viewers(&r.copies) },
     Line { label: "  after the ramp", value: |r| viewers(&r.copies_after) },
@@ -42,6 +42,10 @@ const LINES: [Line; 26] = [
     Line { label: "control bytes a peer-second", value: |r| format!("{:.0}", r.control.bytes) },
     Line { label: "wasted bytes", value: |r| percent(r.wasted) },
     Line { label: "neighbours at the end", value: |r| format!("{:.1}", r.neighbours) },
+    Line {
+        label: "fetches a segment: duty/rescue/lone",
+        value: |r| r.fetches.map(|count| format!("{count:.2}")).join(" / "),
+    },
     Line { label: "segments given up by engines", value: |r| r.failed.to_string() },
 ];
 
@@ -54,13 +58,13 @@ pub fn render(reports: &[Report]) -> String {
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(text, "{name}: {seconds} s of virtual time, seed {seed}");
     }
-    let _ = write!(text, "{:34}", "");
+    let _ = write!(text, "{:36}", "");
     for report in reports {
         let _ = write!(text, "  {:>22}", report.policy);
     }
     text.push('\n');
     for line in LINES {
-        let _ = write!(text, "{:34}", line.label);
+        let _ = write!(text, "{:36}", line.label);
         for report in reports {
             let _ = write!(text, "  {:>22}", (line.value)(report));
         }

@@ -26,6 +26,7 @@ pub(super) struct Request {
     purpose: Purpose,
     segment: SegmentRef,
     since: Micros,
+    head: Micros,
     /// For the catalogue: when the response was made.
     published: u32,
 }
@@ -38,7 +39,7 @@ impl Peer {
             Resource::Segment { segment, .. } => segment,
             Resource::Catalogue => SegmentRef { seq: 0, track: 0 },
         };
-        self.requests.push(Request { id, purpose, segment, since: self.now, published: 0 });
+        self.requests.push(Request { id, purpose, segment, since: self.now, head: 0, published: 0 });
         self.send(desk.shared.population.origin(), What::HttpRequest { request: id, resource }, desk);
         id
     }
@@ -92,6 +93,7 @@ impl Peer {
         let Some(place) = self.requests.iter().position(|request| request.id == id) else { return };
         let (purpose, segment) = (self.requests[place].purpose, self.requests[place].segment);
         self.requests[place].published = published;
+        self.requests[place].head = self.now;
         if status < 300 {
             if let Purpose::Fetch(fetch) = purpose {
                 let total = Some(desk.shared.content.len(segment));
@@ -110,7 +112,7 @@ impl Peer {
 
     pub(super) fn http_piece(&mut self, id: u32, marked: bool, start: u32, len: u32, last: bool, desk: &mut Desk<'_>) {
         let Some(place) = self.requests.iter().position(|request| request.id == id) else { return };
-        let Request { purpose, segment, since, published, .. } = self.requests[place];
+        let Request { purpose, segment, since, head, published, .. } = self.requests[place];
         if last {
             self.requests.swap_remove(place);
         } else {
@@ -133,7 +135,7 @@ impl Peer {
                     self.input(Input::FetchDone { fetch, total: desk.shared.content.len(segment) });
                 }
             }
-            Purpose::Player if last => self.loaded(segment, since, desk),
+            Purpose::Player if last => self.loaded(segment, since, head, desk),
             Purpose::Mirror if last => {
                 self.sign(segment, desk);
                 self.stored(segment, desk);

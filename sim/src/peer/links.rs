@@ -236,7 +236,8 @@ impl Peer {
                 Item::Frame(frame) => {
                     let left = begin + transfer(frame.len() as u32 + FRAME_HEADERS, self.uplink.rate);
                     self.uplink.free_at = left;
-                    self.send_at(other, left + latency, What::Frame { link: id, exited: false, frame }, desk);
+                    let at = desk.shared.population.taken(other, left + latency);
+                    self.send_at(other, at, What::Frame { link: id, exited: false, frame }, desk);
                 }
                 Item::Chunk { chunk, len, piece_len, sent } => {
                     let piece = piece_len.min(len - sent);
@@ -254,7 +255,8 @@ impl Peer {
                     self.record.uploaded += u64::from(piece);
                     desk.stats.uploaded(self.now, piece);
                     let what = What::Piece { link: id, exited: false, marked: false, chunk, offset: sent, len: piece };
-                    self.send_at(other, left + latency, what, desk);
+                    let at = desk.shared.population.taken(other, left + latency);
+                    self.send_at(other, at, what, desk);
                     if done {
                         let peer = desk.shared.population.id(other);
                         self.input(Input::ChunkSent { peer, chunk: chunk.id() });
@@ -299,10 +301,10 @@ impl Peer {
             return self.received(event, desk);
         }
         let line = &mut self.downlink;
-        let idle = line.free_at <= self.now && line.queued == 0;
         let exit = line.free_at.max(self.now) + transfer(weight, line.rate);
         line.free_at = exit;
-        if idle && exit < self.now + TICK {
+        // What came before has left the queue: the order stays.
+        if line.queued == 0 && exit < self.now + TICK {
             return self.received(event, desk);
         }
         line.queued += 1;
@@ -329,7 +331,9 @@ impl Peer {
             What::Piece { link, marked, chunk, offset, len, .. } => {
                 let Some(open) = self.link_mut(from, link) else { return };
                 let seed = open.seed;
-                self.send(from, What::Ack { link, len, marked }, desk);
+                let at = self.now + desk.shared.population.latency(self.index, from);
+                let at = desk.shared.population.taken(from, at);
+                self.send_at(from, at, What::Ack { link, len, marked }, desk);
                 self.received_piece(from, seed, chunk, offset, len, desk);
             }
             What::HttpPiece { request, marked, start, len, last, .. } => {

@@ -16,6 +16,7 @@ use crate::content;
 use crate::event::{Event, NodeIndex, SegmentRef, What};
 use crate::peer::http::Request;
 use crate::peer::links::{Downlink, Link, Uplink};
+use crate::peer::playing::Load;
 use crate::player::Player;
 use crate::policies::{self, Policy};
 use crate::population::Population;
@@ -49,7 +50,7 @@ pub(crate) struct Peer {
     wake_due: Option<Micros>,
     wake_wanted: Option<Micros>,
     /// What the player loaded before there was an engine.
-    loaded: Vec<SegmentRef>,
+    loaded: Vec<Load>,
     /// The engine has been told of the segments before this one.
     told: u32,
     last_poll: (Micros, u32),
@@ -231,8 +232,8 @@ impl Peer {
         self.record.booted = Some(self.now);
         self.tell_playlist(desk);
         self.tell_playhead();
-        for segment in std::mem::take(&mut self.loaded) {
-            self.stored(segment, desk);
+        for load in std::mem::take(&mut self.loaded) {
+            self.tell_load(&load, desk);
         }
         self.join_swarm(desk);
     }
@@ -279,6 +280,7 @@ impl Peer {
             let stats = brain.stats();
             self.record.wasted_bytes = stats.wasted_bytes;
             self.record.neighbours = stats.neighbours;
+            self.record.fetches = [stats.duties, stats.rescues, stats.lone_fetches];
         }
         if let Some(player) = &mut self.player {
             player.advance(end, &desk.shared.content);

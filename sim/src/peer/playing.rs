@@ -12,6 +12,14 @@ use crate::event::{SegmentRef, What};
 use crate::player::{Demand, Via};
 use crate::world::Desk;
 
+/// A segment that the player loaded itself.
+#[derive(Debug)]
+pub(super) struct Load {
+    segment: SegmentRef,
+    first_byte: Micros,
+    transfer: Micros,
+}
+
 impl Peer {
     /// From a small request to the origin to its answer.
     pub(super) fn origin_trip(&self, desk: &Desk<'_>) -> Micros {
@@ -148,16 +156,27 @@ impl Peer {
     }
 
     /// A load of the player's own is complete.
-    pub(super) fn loaded(&mut self, segment: SegmentRef, since: Micros, desk: &mut Desk<'_>) {
+    pub(super) fn loaded(&mut self, segment: SegmentRef, since: Micros, head: Micros, desk: &mut Desk<'_>) {
         let len = u64::from(desk.shared.content.len(segment).bytes());
         self.record.delivered += len;
         self.record.delivered_by_source += len;
+        let load = Load { segment, first_byte: head - since, transfer: self.now - head };
         if self.brain.is_some() {
-            self.stored(segment, desk);
+            self.tell_load(&load, desk);
         } else {
-            self.loaded.push(segment);
+            self.loaded.push(load);
         }
         self.segment_here(segment, Duration::from_micros(self.now - since), desk);
+    }
+
+    /// Hands the engine what the player loaded without it.
+    pub(super) fn tell_load(&mut self, load: &Load, desk: &Desk<'_>) {
+        self.input(Input::OriginMeasured {
+            first_byte: Duration::from_micros(load.first_byte),
+            bytes: u64::from(desk.shared.content.len(load.segment).bytes()),
+            transfer: Duration::from_micros(load.transfer),
+        });
+        self.stored(load.segment, desk);
     }
 
     fn segment_here(&mut self, segment: SegmentRef, took: Duration, desk: &mut Desk<'_>) {
