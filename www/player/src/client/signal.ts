@@ -120,7 +120,7 @@ export class Signal {
       case "drain":
         if (message.url) this.#url = new URL(message.url, this.#url).href;
         // Whatever it says: not at once, and not never.
-        this.#again(Math.min(LONGEST_WAIT_MS, Math.max(FIRST_WAIT_MS, Number(message.after_ms) || 0)) * (1 + Math.random()));
+        this.#again(Math.min(LONGEST_WAIT_MS, Math.max(FIRST_WAIT_MS, message.after_ms || 0)) * (1 + Math.random()));
         break;
       case "error":
         console.info(`headwater: the signalling server says: ${message.message}`);
