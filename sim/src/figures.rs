@@ -60,7 +60,7 @@ pub(crate) fn engine_seconds(records: &[PeerRecord]) -> f64 {
 /// Million bits a second that the first viewers' and all seeds' uplinks can carry.
 pub(crate) fn uplink_sum(shared: &Shared) -> f64 {
     let sessions = shared.population.sessions.iter().filter(|session| session.uploads && !session.late);
-    sessions.map(|session| session.up / MBPS).sum()
+    sessions.map(|session| session.up.min(session.cap) / MBPS).sum()
 }
 
 /// A lower bound in seconds: one viewer has the first chunk from the origin, relays are as far apart as peers are in

@@ -32,6 +32,8 @@ pub(crate) struct Session {
     pub(crate) nat: Nat,
     /// Bytes a second.
     pub(crate) up: f64,
+    /// What its settings let it give, in bytes a second.
+    pub(crate) cap: f64,
     /// Bytes a second.
     pub(crate) down: f64,
     access_rtt: Micros,
@@ -212,8 +214,9 @@ fn seed_session(seed: &SeedPeer, end: Micros) -> Session {
         country: 0,
         network: 0,
         nat: Nat::Open,
-        up: seed.up_mbps * MBPS,
-        down: 1000.0 * MBPS,
+        up: seed.line_mbps * MBPS,
+        cap: seed.up_mbps * MBPS,
+        down: seed.line_mbps * MBPS,
         access_rtt: 2_000,
         loss: 0.0,
         start: 0.0,
@@ -257,6 +260,7 @@ fn viewer_session(scenario: &Scenario, rng: &mut Rng, join: Micros, end: Micros)
         network: place as u16,
         nat,
         up: access.up_mbps * MBPS * luck,
+        cap: access.up_mbps * MBPS * luck,
         down: access.down_mbps * MBPS * luck,
         access_rtt: micros(access.rtt_ms / 1000.0),
         loss: access.loss,

@@ -227,7 +227,7 @@ impl Report {
             upload_ratio: Spread::of(ratios),
             control: control(outcome, peer_seconds),
             wasted: wasted_bytes as f64 / (sum(&PeerRecord::segment_bytes) as f64).max(1.0),
-            neighbours: neighbours.iter().sum::<f64>() / neighbours.len().max(1) as f64,
+            neighbours: neighbours.iter().fold(0.0, |sum, count| sum + count) / neighbours.len().max(1) as f64,
             fetches: [0, 1, 2].map(|why| sum(&|record| record.fetches[why]) as f64 / segments),
             failed: sum(&|record| u64::from(record.failed)),
             origin_requests: outcome.origin.as_ref().map_or((0, 0), |count| (count.requests, count.refused)),

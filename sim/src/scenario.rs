@@ -247,8 +247,11 @@ pub struct Outage {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeedPeer {
-    /// Its uplink, and its upload cap.
+    /// Its upload cap.
     pub up_mbps: f64,
+    /// Its line, in both directions: more than the cap, as a server's is.
+    #[serde(default = "gigabit")]
+    pub line_mbps: f64,
     /// Whether it has segments from the encoder (a folder) and not from the origin over HTTP.
     #[serde(default)]
     pub folder: bool,
@@ -365,7 +368,10 @@ impl Scenario {
             (self.network.access.iter().any(|access| access.share > 0.0), "network.access: some share must be above 0"),
             (self.network.countries > 0 && self.network.networks > 0, "network.countries and networks must be above 0"),
             (positive(self.origin.connection_mbps), "origin.connection_mbps must be above zero"),
-            (self.seeds.iter().all(|seed| positive(seed.up_mbps)), "seeds: up_mbps must be above zero"),
+            (
+                self.seeds.iter().all(|seed| positive(seed.up_mbps) && positive(seed.line_mbps)),
+                "seeds: rates must be above zero",
+            ),
             ((0.0..=100.0).contains(&self.network.gather_ms), "network.gather_ms must be from 0 to 100"),
             (self.player.tick_ms >= 10.0, "player.tick_ms must be at least 10"),
         ];
@@ -374,6 +380,10 @@ impl Scenario {
             None => Ok(()),
         }
     }
+}
+
+fn gigabit() -> f64 {
+    1000.0
 }
 
 fn one() -> u64 {

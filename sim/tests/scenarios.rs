@@ -116,7 +116,7 @@ fn two_viewers_share_about_one_copy() {
 #[test]
 fn a_swarm_with_a_seed_hardly_asks_the_origin() {
     let scenario = small("live-50", |scenario| {
-        scenario.seeds = vec![headwater_sim::scenario::SeedPeer { up_mbps: 100.0, folder: false }];
+        scenario.seeds = vec![headwater_sim::scenario::SeedPeer { up_mbps: 100.0, line_mbps: 1000.0, folder: false }];
         scenario.audience.viewers = 20;
         scenario.audience.churn_per_min = 0.0;
     });

@@ -221,7 +221,7 @@ impl Peer {
     fn seed_engine(&mut self, desk: &Desk<'_>) -> Engine {
         let session = desk.shared.population.session(self.index);
         let mut config = Config::seed(desk.shared.content.integrity());
-        config.upload_cap = Some(session.up as u64);
+        config.upload_cap = Some(session.cap as u64);
         Engine::new(config, self.rng.next_u64(), Now::from_micros(self.now))
     }
 
