@@ -13,6 +13,7 @@ use headwater_seed::key::parse_public;
 use headwater_seed::node::{NodeEvent, Tamper};
 use headwater_seed::origin::Source;
 use headwater_seed::seed::{Seed, SeedConfig};
+use headwater_seed::transport::rtc::RtcTransport;
 use headwater_wire::{ChunkId, SwarmName};
 use url::Url;
 
@@ -67,6 +68,8 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
         key: None,
         memory: MEMORY,
         upload_cap: None,
+        viewers: 256,
+        transport: RtcTransport::default(),
     };
     let (_seed, mut events) = Seed::start_tampering(http, config, Some(Box::new(FlipBits)));
     loop {

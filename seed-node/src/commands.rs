@@ -12,6 +12,7 @@ use headwater_seed::seed::{Seed, SeedConfig};
 use headwater_seed::sign::Signer;
 use headwater_seed::sign::folder::{Folder, FolderError, Pass};
 use headwater_seed::sign::remote::{RemoteSignError, sign_url};
+use headwater_seed::transport::rtc::{MuxOptions, RtcTransport};
 use headwater_wire::id::SwarmNameError;
 use headwater_wire::{Scope, SwarmName};
 use tokio::sync::broadcast::error::RecvError;
@@ -43,6 +44,8 @@ pub(crate) enum CommandError {
     Folder(#[from] FolderError),
     #[error("{0} things are wrong, see above; what could be signed is signed")]
     Several(usize),
+    #[error("{0}; give another port with --udp-port, or let the system choose with 0")]
+    Bind(io::Error),
     #[error("cannot start: {0}")]
     Runtime(io::Error),
     #[error("cannot write to standard output: {0}")]
@@ -84,6 +87,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
     let http = Http::new()?;
     let source = Source::open(&http, &args.src).await?;
     let tracks = source.tracks.len();
+    let transport = RtcTransport::new(MuxOptions { port: args.udp_port, bind: args.bind, public: args.public_ip });
+    transport.bind().map_err(CommandError::Bind)?;
     let (live, integrity) = (source.is_live(), if key.is_some() { "signed" } else { "open" });
     tracing::info!(url = %args.src, tracks, live, integrity, "stream found");
     let (seed, mut events) = Seed::start(
@@ -96,6 +101,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
             key,
             memory: args.memory,
             upload_cap: args.upload_cap,
+            viewers: args.viewers,
+            transport,
         },
     );
     let mut stop = std::pin::pin!(stopped());

@@ -3,6 +3,7 @@
 mod commands;
 
 use std::io::IsTerminal;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,7 +22,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Pull a stream from its origin, sign it, and serve it to its viewers.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Make a key pair: the secret key in FILE, the public key in FILE.pub and on standard output.
     Keygen {
         /// The file to write. It must not exist.
@@ -56,6 +57,18 @@ struct RunArgs {
     /// Most bytes a second to send to all viewers together.
     #[arg(long, value_name = "BYTES")]
     upload_cap: Option<u64>,
+    /// Most viewers connected at once.
+    #[arg(long, value_name = "COUNT", default_value_t = 256)]
+    viewers: u16,
+    /// The UDP port for all viewers: open this one in the firewall. 0 for any that is free.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    udp_port: u16,
+    /// An address of this machine to use; all of them where none is given.
+    #[arg(long, value_name = "IP")]
+    bind: Vec<IpAddr>,
+    /// An address of this machine as viewers see it, where a router translates and hands the UDP port through.
+    #[arg(long, value_name = "IP")]
+    public_ip: Vec<IpAddr>,
     /// `open` trusts whatever peers send, and needs no key: for networks where everybody may be trusted.
     #[arg(long, value_name = "open")]
     integrity: Option<OpenIntegrity>,
@@ -114,7 +127,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Keygen { file } => commands::keygen(&file),
         Command::Public { file } => commands::public(&file),
-        Command::Run(args) => block_on(commands::run(args)),
+        Command::Run(args) => block_on(commands::run(*args)),
         Command::Sign(args) => block_on(commands::sign(args)),
     };
     match result {

@@ -39,6 +39,10 @@ pub struct SeedConfig {
     pub memory: u64,
     /// Most bytes a second sent to all peers together.
     pub upload_cap: Option<u64>,
+    /// Most viewers at once.
+    pub viewers: u16,
+    /// The sockets; several seeds of one process may share them.
+    pub transport: RtcTransport,
 }
 
 /// A running seed.
@@ -65,7 +69,12 @@ impl Seed {
     ) -> (Self, Receiver<NodeEvent>) {
         let scope = Scope::of_swarm(&config.swarm);
         let integrity = if config.key.is_some() { Integrity::Signed(scope) } else { Integrity::Open };
-        let engine = Config { memory_budget: config.memory, upload_cap: config.upload_cap, ..Config::seed(integrity) };
+        let engine = Config {
+            memory_budget: config.memory,
+            upload_cap: config.upload_cap,
+            max_neighbours: config.viewers,
+            ..Config::seed(integrity)
+        };
         let membership = Membership {
             server: config.signal,
             swarm: config.swarm,
@@ -77,7 +86,7 @@ impl Seed {
             engine,
             keys: config.key.iter().map(Key::verifying_key).collect(),
             membership,
-            transport: Arc::new(RtcTransport),
+            transport: Arc::new(config.transport),
             origin: None,
             tamper,
         });

@@ -99,6 +99,8 @@ pub enum SignallingRequest {
     },
     /// Pair this peer with more others.
     Want(u16),
+    /// The data channel to this peer closed or never opened.
+    Lost(PeerId),
     /// What this peer carried.
     Stats(StatsReport),
 }
@@ -306,6 +308,7 @@ fn message_of(request: SignallingRequest) -> ClientMessage {
     match request {
         SignallingRequest::Signal { to, data } => ClientMessage::Signal { to, data },
         SignallingRequest::Want(count) => ClientMessage::Want { count: count.min(MAX_WANT) },
+        SignallingRequest::Lost(peer) => ClientMessage::Lost { peer },
         SignallingRequest::Stats(report) => ClientMessage::Stats { report },
     }
 }

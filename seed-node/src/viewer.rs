@@ -67,7 +67,7 @@ impl Viewer {
             engine,
             keys: config.key.into_iter().collect(),
             membership,
-            transport: Arc::new(RtcTransport),
+            transport: Arc::new(RtcTransport::default()),
             origin: Some(origin),
             tamper: None,
         });

@@ -28,7 +28,7 @@ impl Pair {
         let links = [0, 1].map(|side: u64| {
             let request =
                 LinkRequest { link: LinkId(side), peer: PeerId(1 - side), offer: side == 0, ice_servers: Vec::new() };
-            Some(RtcTransport.connect(request, reports_tx.clone()))
+            Some(RtcTransport::default().connect(request, reports_tx.clone()))
         });
         Self { links, reports }
     }

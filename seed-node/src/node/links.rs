@@ -19,6 +19,16 @@ struct Entry {
     open: bool,
 }
 
+/// What became of the wish for a connection.
+pub(super) enum Connecting {
+    /// It is opening.
+    Anew,
+    /// It is opening in place of one that was open.
+    Replacing,
+    /// The peer is banned, or there are enough.
+    Refused,
+}
+
 /// All connections of a node, open or opening.
 pub(super) struct Links {
     entries: BTreeMap<PeerId, Entry>,
@@ -35,26 +45,28 @@ impl Links {
     }
 
     /// Starts a connection, in place of one to the same peer; unless the peer is banned or there are enough.
-    /// Says whether an open connection was replaced.
     pub(super) fn connect(
         &mut self,
         transport: &dyn Transport,
         peer: PeerId,
         offer: bool,
         ice_servers: &[IceServer],
-    ) -> bool {
+    ) -> Connecting {
         if self.banned.contains(&peer) {
             tracing::debug!(%peer, "refusing a banned peer");
-            return false;
+            return Connecting::Refused;
         }
         if !self.entries.contains_key(&peer) && self.entries.len() >= self.most {
             tracing::warn!(%peer, most = self.most, "refusing a peer: there are enough connections");
-            return false;
+            return Connecting::Refused;
         }
         self.next += 1;
         let request = LinkRequest { link: LinkId(self.next), peer, offer, ice_servers: ice_servers.to_vec() };
         let link = transport.connect(request, self.reports.clone());
-        self.entries.insert(peer, Entry { link, open: false }).is_some_and(|old| old.open)
+        match self.entries.insert(peer, Entry { link, open: false }) {
+            Some(old) if old.open => Connecting::Replacing,
+            _ => Connecting::Anew,
+        }
     }
 
     /// Whether there is a connection to this peer, open or opening.
@@ -79,9 +91,9 @@ impl Links {
         }
     }
 
-    /// Forgets a connection, which closes it. Says whether it was open.
-    pub(super) fn remove(&mut self, peer: PeerId) -> bool {
-        self.entries.remove(&peer).is_some_and(|entry| entry.open)
+    /// Forgets a connection, which closes it. Says whether it was open; `None` where there was none.
+    pub(super) fn remove(&mut self, peer: PeerId) -> Option<bool> {
+        self.entries.remove(&peer).map(|entry| entry.open)
     }
 
     /// Forgets all connections, which closes them once what was handed to them has left.

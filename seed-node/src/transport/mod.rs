@@ -5,8 +5,9 @@
 //! hears from it through one bounded channel of [`LinkReport`]s. A link that is dropped closes its connection, after what
 //! was handed to it has left.
 
+mod mux;
+mod pilot;
 pub mod rtc;
-mod sockets;
 
 use bytes::{Bytes, BytesMut};
 use headwater_wire::signal::{IceServer, SignalData};

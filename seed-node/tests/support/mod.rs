@@ -22,6 +22,7 @@ use headwater_seed::key::Key;
 use headwater_seed::node::{NodeEvent, NodeHandle, Tamper};
 use headwater_seed::origin::Source;
 use headwater_seed::seed::{Seed, SeedConfig};
+use headwater_seed::transport::rtc::RtcTransport;
 use headwater_seed::viewer::{Viewer, ViewerConfig};
 use headwater_signal::{Options, Server};
 use headwater_wire::SwarmName;
@@ -202,6 +203,8 @@ async fn seed_with(
         key,
         memory: 1 << 30,
         upload_cap: None,
+        viewers: 256,
+        transport: RtcTransport::default(),
     };
     let (seed, mut events) = Seed::start_tampering(http, config, tamper);
     until(&mut events, |event| matches!(event, NodeEvent::Joined(_))).await;

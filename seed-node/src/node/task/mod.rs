@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::fetch::FetchReport;
-use super::links::Links;
+use super::links::{Connecting, Links};
 use super::{Command, Delivered, DemandError, Location, NodeConfig, NodeEvent, OriginAccess, Tamper};
 use crate::signalling::{Signalling, SignallingEvent, SignallingRequest};
 use crate::store::Store;
@@ -177,7 +177,7 @@ impl NodeTask {
             SignallingEvent::Gone { peer } => {
                 // An open channel outlives the signalling connection of either end.
                 if !self.links.is_open(peer) {
-                    self.links.remove(peer);
+                    let _ = self.links.remove(peer);
                 }
             }
             SignallingEvent::Lost => {}
@@ -185,9 +185,10 @@ impl NodeTask {
     }
 
     fn connect(&mut self, peer: PeerId, offer: bool) {
-        let replaced = self.links.connect(&*self.transport, peer, offer, &self.ice_servers);
-        if replaced {
-            self.forget(peer);
+        match self.links.connect(&*self.transport, peer, offer, &self.ice_servers) {
+            Connecting::Anew => {}
+            Connecting::Replacing => self.forget(peer),
+            Connecting::Refused => self.signalling.tell(SignallingRequest::Lost(peer)),
         }
     }
 
@@ -270,7 +271,9 @@ impl NodeTask {
 
     /// The connection to a peer ended by itself.
     fn lose(&mut self, peer: PeerId) {
-        if self.links.remove(peer) {
+        let Some(was_open) = self.links.remove(peer) else { return };
+        self.signalling.tell(SignallingRequest::Lost(peer));
+        if was_open {
             self.forget(peer);
             self.announce(NodeEvent::Disconnected { peer, reason: None });
         }

@@ -55,7 +55,9 @@ impl NodeTask {
                 if reason.is_ban() {
                     self.links.ban(peer);
                 }
-                self.links.remove(peer);
+                if self.links.remove(peer).is_some() {
+                    self.signalling.tell(SignallingRequest::Lost(peer));
+                }
                 self.store.discard_all(peer);
                 self.signalling.set_connected(self.links.open_peers());
                 self.announce(NodeEvent::Disconnected { peer, reason: Some(reason) });

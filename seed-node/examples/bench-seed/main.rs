@@ -1,0 +1,25 @@
+//! What a seed's connections carry: `cargo xtask bench seed` runs this in release mode.
+//!
+//! `cargo run --release -p headwater-seed --example bench-seed -- [--seconds N] [--browser] [ROW …]`
+//!
+//! Prints a line a row, and all rows as JSON at the end.
+#![allow(unreachable_pub, reason = "an example has no public API")]
+
+mod path;
+mod rows;
+mod run;
+mod seed;
+mod viewers;
+
+use anyhow::Result;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|argument| argument == "seed") {
+        return seed::run().await;
+    }
+    let rows = rows::run(&arguments).await?;
+    println!("{}", serde_json::to_string(&rows)?);
+    Ok(())
+}
