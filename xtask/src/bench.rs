@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::repo::Repo;
-use crate::{bench_signal, bench_sim, sizes, web};
+use crate::{bench_seed, bench_signal, bench_sim, sizes, web};
 
 /// What `bench` takes.
 #[derive(clap::Args)]
@@ -18,7 +18,7 @@ pub(crate) struct Options {
     /// Where to write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Of `sim`: this scenario alone
+    /// Of `sim` and `seed`: this scenario alone
     #[arg(long, value_name = "SCENARIO")]
     only: Option<String>,
 }
@@ -38,11 +38,16 @@ struct Bench {
     run: fn(&Repo, &Options) -> Result<Vec<Measured>>,
 }
 
-const BENCHES: [Bench; 3] = [
+const BENCHES: [Bench; 4] = [
     Bench {
         name: "size",
         about: "what a page downloads for the player and its WASM, brotli",
         run: |repo, _| size(repo),
+    },
+    Bench {
+        name: "seed",
+        about: "a seed's connections, through narrow paths and to a real Chromium",
+        run: |repo, options| bench_seed::seed(repo, options.only.as_deref()),
     },
     Bench {
         name: "signal",

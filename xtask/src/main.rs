@@ -3,6 +3,7 @@
 //! Each command has a file of its own; `repo` and `command` are what they share.
 
 mod bench;
+mod bench_seed;
 mod bench_signal;
 mod bench_sim;
 mod command;
