@@ -69,6 +69,7 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
         memory: MEMORY,
         upload_cap: None,
         viewers: 256,
+        also_trusted: Vec::new(),
         transport: RtcTransport::default(),
     };
     let (_seed, mut events) = Seed::start_tampering(http, config, Some(Box::new(FlipBits)));

@@ -1,25 +1,31 @@
 //! What the commands do: the library's parts, put together, and words for the person at the terminal.
 
+mod run;
+mod snippet;
+mod verify;
+
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use headwater_seed::http::{Http, HttpError};
 use headwater_seed::key::{Key, KeyError, public_path};
-use headwater_seed::node::NodeEvent;
-use headwater_seed::origin::{Source, SourceError};
-use headwater_seed::seed::{Seed, SeedConfig};
+use headwater_seed::origin::SourceError;
+use headwater_seed::settings::SettingsError;
 use headwater_seed::sign::Signer;
+use headwater_seed::sign::check::CheckError;
 use headwater_seed::sign::folder::{Folder, FolderError, Pass};
 use headwater_seed::sign::remote::{RemoteSignError, sign_url};
-use headwater_seed::transport::rtc::{MuxOptions, RtcTransport};
 use headwater_wire::id::SwarmNameError;
 use headwater_wire::{Scope, SwarmName};
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep};
 use url::Url;
 
-use crate::{RunArgs, SignArgs};
+pub(crate) use self::run::run;
+pub(crate) use self::snippet::snippet;
+pub(crate) use self::verify::verify;
+use crate::SignArgs;
 
 /// How often a watched folder is looked at for changed playlists.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -46,12 +52,29 @@ pub(crate) enum CommandError {
     Several(usize),
     #[error("{0}; give another port with --udp-port, or let the system choose with 0")]
     Bind(io::Error),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    #[error("{0} things are wrong, see above")]
+    Faults(usize),
+    #[error("none of the streams can be opened, see above")]
+    NothingOpened,
+    #[error("cannot listen on {address}: {cause}; give another address with --http")]
+    Listen { address: SocketAddr, cause: io::Error },
     #[error("cannot start: {0}")]
     Runtime(io::Error),
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
     #[error("the node stopped by itself; the log above says why")]
     Stopped,
+}
+
+impl CommandError {
+    /// 2 where it was started wrongly, as for arguments that cannot be read; else 1.
+    pub(crate) fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Settings(_)) { 2 } else { 1 }
+    }
 }
 
 fn say(line: &str) -> Result<(), CommandError> {
@@ -76,54 +99,6 @@ fn swarm_name(given: Option<String>, source: &Url, key: Option<&Key>) -> Result<
         Some(name) => SwarmName::new(name)?,
         None => SwarmName::derive(source.as_str(), key.map(Key::public_text).as_deref())?,
     })
-}
-
-pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
-    let key = match args.integrity {
-        Some(crate::OpenIntegrity::Open) => None,
-        None => args.key.as_deref().map(Key::load).transpose()?,
-    };
-    let swarm = swarm_name(args.swarm, &args.src, key.as_ref())?;
-    let http = Http::new()?;
-    let source = Source::open(&http, &args.src).await?;
-    let tracks = source.tracks.len();
-    let transport = RtcTransport::new(MuxOptions { port: args.udp_port, bind: args.bind, public: args.public_ip });
-    transport.bind().map_err(CommandError::Bind)?;
-    let (live, integrity) = (source.is_live(), if key.is_some() { "signed" } else { "open" });
-    tracing::info!(url = %args.src, tracks, live, integrity, "stream found");
-    let (seed, mut events) = Seed::start(
-        http,
-        SeedConfig {
-            source,
-            swarm: swarm.clone(),
-            signal: args.signal,
-            token: args.token,
-            key,
-            memory: args.memory,
-            upload_cap: args.upload_cap,
-            viewers: args.viewers,
-            transport,
-        },
-    );
-    let mut stop = std::pin::pin!(stopped());
-    let mut serving = false;
-    let result = loop {
-        tokio::select! {
-            () = &mut stop => break Ok(()),
-            event = events.recv() => match event {
-                Ok(NodeEvent::Joined(_)) if !serving => {
-                    serving = true;
-                    if let Err(error) = say(&format!("headwater-seed serving {swarm} ({tracks} tracks)")) {
-                        break Err(error);
-                    }
-                }
-                Ok(_) | Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => break Err(CommandError::Stopped),
-            },
-        }
-    };
-    seed.shutdown().await;
-    result
 }
 
 pub(crate) async fn sign(args: SignArgs) -> Result<(), CommandError> {

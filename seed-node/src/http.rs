@@ -1,10 +1,16 @@
-//! The HTTP client: time-outs, retries, bounds, and errors that a person can act on.
+//! The HTTP client: time-outs, retries, bounds, and errors that a person can act on. It reads `file:` addresses as well, so
+//! that a folder is an origin like any other.
+
+mod disk;
 
 use std::sync::Once;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, HeaderValue, RANGE};
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+    RANGE,
+};
 use reqwest::{Client, Response, StatusCode};
 use tokio::time::sleep;
 use url::Url;
@@ -70,6 +76,14 @@ pub enum HttpError {
         /// What was asked for.
         url: String,
     },
+    /// A file that cannot be read.
+    #[error("{path} cannot be read ({cause})")]
+    File {
+        /// Which.
+        path: String,
+        /// What went wrong.
+        cause: std::io::Error,
+    },
     /// The client itself cannot be made.
     #[error("cannot set up HTTP: {0}")]
     Client(String),
@@ -93,6 +107,8 @@ impl HttpError {
                     || *status == StatusCode::TOO_MANY_REQUESTS
                     || *status == StatusCode::REQUEST_TIMEOUT
             }
+            // A file that is being written, or replaced, is there a moment later.
+            Self::File { .. } => true,
             Self::TooLong { .. } | Self::NoRanges { .. } | Self::Client(_) => false,
         }
     }
@@ -114,6 +130,29 @@ pub struct Fetched {
     pub url: Url,
     /// Its bytes.
     pub bytes: Bytes,
+}
+
+/// What tells one state of a resource from the next, as the origin says it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Validator {
+    etag: Option<HeaderValue>,
+    modified: Option<HeaderValue>,
+}
+
+impl Validator {
+    fn of(headers: &HeaderMap) -> Self {
+        Self { etag: headers.get(ETAG).cloned(), modified: headers.get(LAST_MODIFIED).cloned() }
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Some(etag) = &self.etag {
+            headers.insert(IF_NONE_MATCH, etag.clone());
+        } else if let Some(modified) = &self.modified {
+            headers.insert(IF_MODIFIED_SINCE, modified.clone());
+        }
+        headers
+    }
 }
 
 /// The HTTP client.
@@ -156,7 +195,11 @@ impl Http {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut attempt = 1;
         loop {
-            match self.get_once(url, range, limit).await {
+            let result = match disk::path(url) {
+                Some(path) => disk::read(url, path, range, limit).await,
+                None => self.get_once(url, range, limit).await,
+            };
+            match result {
                 Err(error) if error.is_transient() && attempt < attempts => {
                     attempt += 1;
                     tracing::debug!(%url, %error, "trying again");
@@ -167,48 +210,83 @@ impl Http {
         }
     }
 
+    /// Fetches a resource of at most `limit` bytes, unless the origin says that it is still the one of `validator`, which
+    /// is brought up to date.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn get_changed(
+        &self,
+        url: &Url,
+        limit: usize,
+        validator: &mut Validator,
+    ) -> Result<Option<Fetched>, HttpError> {
+        if let Some(path) = disk::path(url) {
+            return disk::read(url, path, None, limit).await.map(Some);
+        }
+        let response = self.send(url, None, validator.headers()).await?;
+        if response.status() == StatusCode::NOT_MODIFIED {
+            return Ok(None);
+        }
+        let response = successful(url, response)?;
+        let fresh = Validator::of(response.headers());
+        let fetched = take_in(url, response, limit).await?;
+        // Only what came whole counts as seen.
+        *validator = fresh;
+        Ok(Some(fetched))
+    }
+
     /// Sends a request and gives the head of a successful answer.
     ///
     /// # Errors
     /// See [`HttpError`].
     pub async fn request(&self, url: &Url, range: Option<Range>) -> Result<Response, HttpError> {
-        let mut request = self.client.get(url.clone());
+        successful(url, self.send(url, range, HeaderMap::new()).await?)
+    }
+
+    async fn send(&self, url: &Url, range: Option<Range>, headers: HeaderMap) -> Result<Response, HttpError> {
+        let mut request = self.client.get(url.clone()).headers(headers);
         if let Some(Range { offset, len }) = range {
             let last = offset.saturating_add(len).saturating_sub(1);
             request = request
                 .header(RANGE, format!("bytes={offset}-{last}"))
                 .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| HttpError::Unreachable { url: url.to_string(), cause: root_cause(&error) })?;
-        let status = response.status();
-        if status.is_success() { Ok(response) } else { Err(HttpError::Status { url: url.to_string(), status }) }
+        request.send().await.map_err(|error| HttpError::Unreachable { url: url.to_string(), cause: root_cause(&error) })
     }
 
     async fn get_once(&self, url: &Url, range: Option<Range>, limit: usize) -> Result<Fetched, HttpError> {
-        let mut response = self.request(url, range).await?;
+        let response = self.request(url, range).await?;
         if range.is_some() && response.status() != StatusCode::PARTIAL_CONTENT {
             return Err(HttpError::NoRanges { url: url.to_string() });
         }
-        let too_long = || HttpError::TooLong { url: url.to_string(), limit };
-        let announced = response.content_length().unwrap_or(0);
-        if announced > limit as u64 {
-            return Err(too_long());
-        }
-        let mut bytes = BytesMut::with_capacity(announced as usize);
-        while let Some(piece) = next_piece(&mut response, url).await? {
-            if bytes.len() + piece.len() > limit {
-                return Err(too_long());
-            }
-            bytes.extend_from_slice(&piece);
-        }
-        if range.is_some_and(|range| range.len != bytes.len() as u64) {
+        let fetched = take_in(url, response, limit).await?;
+        if range.is_some_and(|range| range.len != fetched.bytes.len() as u64) {
             return Err(HttpError::NoRanges { url: url.to_string() });
         }
-        Ok(Fetched { url: response.url().clone(), bytes: bytes.freeze() })
+        Ok(fetched)
     }
+}
+
+fn successful(url: &Url, response: Response) -> Result<Response, HttpError> {
+    let status = response.status();
+    if status.is_success() { Ok(response) } else { Err(HttpError::Status { url: url.to_string(), status }) }
+}
+
+async fn take_in(url: &Url, mut response: Response, limit: usize) -> Result<Fetched, HttpError> {
+    let too_long = || HttpError::TooLong { url: url.to_string(), limit };
+    let announced = response.content_length().unwrap_or(0);
+    if announced > limit as u64 {
+        return Err(too_long());
+    }
+    let mut bytes = BytesMut::with_capacity(announced as usize);
+    while let Some(piece) = next_piece(&mut response, url).await? {
+        if bytes.len() + piece.len() > limit {
+            return Err(too_long());
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(Fetched { url: response.url().clone(), bytes: bytes.freeze() })
 }
 
 /// The next bytes of a body.

@@ -5,6 +5,7 @@
 //! - [`node`]: the shell around `headwater_swarm`'s engine: one task that owns the engine, the [`store`] and all
 //!   connections, and does what the engine says.
 //! - [`transport`]: data channels, behind a trait. [`signalling`]: the client of the signalling server.
+//! - [`settings`] and [`operation`]: what an operator says to a seed, and sees of it.
 //! - [`seed`] and [`viewer`]: the two uses of a node. [`http`] and [`backoff`]: what all of them need.
 //!
 //! What to fetch, ask, send or refuse is decided in the engine and nowhere here. A node never waits for a peer: what a
@@ -14,8 +15,10 @@ pub mod backoff;
 pub mod http;
 pub mod key;
 pub mod node;
+pub mod operation;
 pub mod origin;
 pub mod seed;
+pub mod settings;
 pub mod sign;
 pub mod signalling;
 pub mod store;

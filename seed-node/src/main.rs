@@ -3,17 +3,17 @@
 mod commands;
 
 use std::io::IsTerminal;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use headwater_seed::settings::{Settings, Stream, http_url, websocket_url};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
 /// Fills a swarm with a stream, and signs it so that viewers can trust each other's bytes.
 #[derive(Debug, Parser)]
-#[command(name = "headwater-seed", version, about)]
+#[command(name = "headwater-seed", version, about, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -35,51 +35,60 @@ enum Command {
     },
     /// Write the catalogue beside the playlists, without seeding.
     Sign(SignArgs),
+    /// Check a stream against the catalogue beside it, and say what is wrong.
+    Verify(VerifyArgs),
+    /// Print the embed code of a stream.
+    Snippet(SnippetArgs),
 }
+
+const EXAMPLES: &str = "Examples:
+  headwater-seed keygen publisher.key
+  headwater-seed run --src https://cdn.example.org/live/index.m3u8 --signal wss://signal.example.org/v1/signal --key publisher.key
+  headwater-seed run seed.toml
+  headwater-seed sign ./film --key publisher.key
+  headwater-seed verify https://cdn.example.org/film/index.m3u8 --key publisher.key.pub
+  headwater-seed snippet --src https://cdn.example.org/live/index.m3u8 --signal wss://signal.example.org/v1/signal --key publisher.key";
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// The stream: the address of its HLS playlist, as the embed code's `src` names it.
-    #[arg(long, value_name = "URL", value_parser = http_url)]
-    src: Url,
-    /// The signalling server, such as wss://signal.example.org/v1/signal.
-    #[arg(long, value_name = "URL", value_parser = websocket_url)]
-    signal: Url,
-    /// The key file, made by `headwater-seed keygen`.
-    #[arg(long, value_name = "FILE", required_unless_present = "integrity")]
-    key: Option<PathBuf>,
-    /// The swarm's name, where the embed code has one of its own; else made of the key and the path of the stream.
-    #[arg(long, value_name = "NAME")]
-    swarm: Option<String>,
-    /// Most bytes of the stream to keep in memory.
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
-    memory: u64,
-    /// Most bytes a second to send to all viewers together.
-    #[arg(long, value_name = "BYTES")]
-    upload_cap: Option<u64>,
-    /// Most viewers connected at once.
-    #[arg(long, value_name = "COUNT", default_value_t = 256)]
-    viewers: u16,
-    /// The UDP port for all viewers: open this one in the firewall. 0 for any that is free.
-    #[arg(long, value_name = "PORT", default_value_t = 0)]
-    udp_port: u16,
-    /// An address of this machine to use; all of them where none is given.
-    #[arg(long, value_name = "IP")]
-    bind: Vec<IpAddr>,
-    /// An address of this machine as viewers see it, where a router translates and hands the UDP port through.
-    #[arg(long, value_name = "IP")]
-    public_ip: Vec<IpAddr>,
-    /// `open` trusts whatever peers send, and needs no key: for networks where everybody may be trusted.
-    #[arg(long, value_name = "open")]
-    integrity: Option<OpenIntegrity>,
-    /// Proof for a signalling server that asks for one.
-    #[arg(long, env = "HEADWATER_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    /// A file with the settings and streams; `sample.toml` in the source says what may be in it.
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    stream: Stream,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum OpenIntegrity {
-    Open,
+#[derive(Debug, Args)]
+struct SnippetArgs {
+    /// The stream's address.
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    src: Url,
+    /// The signalling server.
+    #[arg(long, value_name = "URL", value_parser = websocket_url)]
+    signal: Url,
+    /// The publisher's public key, or the file of either half of the pair; several while keys are changed.
+    #[arg(long, value_name = "KEY|FILE")]
+    key: Vec<String>,
+    /// The swarm's name, where it has one of its own.
+    #[arg(long, value_name = "NAME")]
+    swarm: Option<String>,
+    /// Where the page loads the player from.
+    #[arg(long, value_name = "URL", default_value = "headwater.js")]
+    script: String,
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    /// The stream's address.
+    #[arg(value_name = "URL", value_parser = http_url)]
+    url: Url,
+    /// The publisher's public key, or the file of either half of the pair; several while keys are changed.
+    #[arg(long, value_name = "KEY|FILE", required = true)]
+    key: Vec<String>,
+    /// The swarm's name, where the embed code has one of its own.
+    #[arg(long, value_name = "NAME")]
+    swarm: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -101,40 +110,29 @@ struct SignArgs {
     out: Option<PathBuf>,
 }
 
-fn http_url(text: &str) -> Result<Url, String> {
-    url_of(text, &["http", "https"])
-}
-
-fn websocket_url(text: &str) -> Result<Url, String> {
-    url_of(text, &["ws", "wss"])
-}
-
-fn url_of(text: &str, schemes: &[&str]) -> Result<Url, String> {
-    let url =
-        Url::parse(text).map_err(|error| format!("{error}; it must begin with {}://", schemes.join(":// or ")))?;
-    if schemes.contains(&url.scheme()) && url.has_host() {
-        Ok(url)
-    } else {
-        Err(format!("it must begin with {}://", schemes.join(":// or ")))
-    }
-}
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A person reads lines; whatever gathers logs reads JSON.
+    if std::io::stderr().is_terminal() {
+        log.with_ansi(true).init();
+    } else {
+        log.json().flatten_event(true).init();
+    }
     let result = match cli.command {
         Command::Keygen { file } => commands::keygen(&file),
         Command::Public { file } => commands::public(&file),
         Command::Run(args) => block_on(commands::run(*args)),
         Command::Sign(args) => block_on(commands::sign(args)),
+        Command::Verify(args) => block_on(commands::verify(args)),
+        Command::Snippet(args) => commands::snippet(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("headwater-seed: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(error.exit_code())
         }
     }
 }

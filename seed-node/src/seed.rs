@@ -1,10 +1,12 @@
 //! A seed: mirrors a stream into a node, and signs what it pulls.
 
-use std::collections::BTreeSet;
+mod publisher;
+
 use std::sync::Arc;
 
+use ed25519_dalek::VerifyingKey;
 use headwater_swarm::{Config, Integrity};
-use headwater_wire::{Role, Scope, SwarmName, TrackId};
+use headwater_wire::{Role, Scope, SwarmName};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -12,12 +14,15 @@ use url::Url;
 
 use crate::http::Http;
 use crate::key::Key;
-use crate::node::{Node, NodeConfig, NodeEvent, NodeHandle, OwnSegment, Tamper};
+use crate::node::{Node, NodeConfig, NodeEvent, NodeHandle, Tamper};
 use crate::origin::Source;
-use crate::origin::mirror::{Mirror, MirrorEvent};
-use crate::sign::{Hashed, Signer};
+use crate::origin::mirror::Mirror;
+use crate::sign::Signer;
 use crate::signalling::Membership;
 use crate::transport::rtc::RtcTransport;
+
+pub use publisher::Published;
+use publisher::Publisher;
 
 /// Segments pulled and not yet taken in.
 const MIRROR_QUEUE: usize = 4;
@@ -35,6 +40,8 @@ pub struct SeedConfig {
     pub token: Option<String>,
     /// Signs what is pulled; `None` where integrity is open.
     pub key: Option<Key>,
+    /// Further keys of the publisher, with which other seeds sign while keys are changed.
+    pub also_trusted: Vec<VerifyingKey>,
     /// Most bytes kept in memory.
     pub memory: u64,
     /// Most bytes a second sent to all peers together.
@@ -51,6 +58,7 @@ pub struct Seed {
     node: Node,
     mirror: JoinHandle<()>,
     publisher: JoinHandle<()>,
+    published: Arc<Published>,
 }
 
 impl Seed {
@@ -84,7 +92,7 @@ impl Seed {
         };
         let (node, events) = Node::start(NodeConfig {
             engine,
-            keys: config.key.iter().map(Key::verifying_key).collect(),
+            keys: config.key.iter().map(Key::verifying_key).chain(config.also_trusted).collect(),
             membership,
             transport: Arc::new(config.transport),
             origin: None,
@@ -93,9 +101,10 @@ impl Seed {
         let (pulled_tx, pulled) = mpsc::channel(MIRROR_QUEUE);
         let mirror = Mirror { http, budget: config.memory, events: pulled_tx };
         let signer = config.key.map(|key| Signer::new(key, scope));
-        let publisher = publish(node.handle().clone(), signer, pulled);
+        let published = Arc::<Published>::default();
+        let publisher = Publisher::new(node.handle().clone(), signer, Arc::clone(&published)).run(pulled);
         let mirror = tokio::spawn(mirror.run(config.source));
-        (Self { node, mirror, publisher: tokio::spawn(publisher) }, events)
+        (Self { node, mirror, publisher: tokio::spawn(publisher), published }, events)
     }
 
     /// A handle to its node.
@@ -104,47 +113,16 @@ impl Seed {
         self.node.handle()
     }
 
+    /// What it has published so far.
+    #[must_use]
+    pub fn published(&self) -> &Arc<Published> {
+        &self.published
+    }
+
     /// Says goodbye to everyone and stops.
     pub async fn shutdown(self) {
         self.mirror.abort();
         self.publisher.abort();
         self.node.shutdown().await;
-    }
-}
-
-/// Hashes and signs what the mirror pulls, and hands it to the node.
-async fn publish(node: NodeHandle, signer: Option<Signer>, mut events: mpsc::Receiver<MirrorEvent>) {
-    let mut live: BTreeSet<TrackId> = BTreeSet::new();
-    while let Some(event) = events.recv().await {
-        match event {
-            MirrorEvent::Playlist { update, .. } => {
-                if update.live {
-                    live.insert(update.track);
-                }
-                node.update_playlist(update, Vec::new()).await;
-            }
-            MirrorEvent::Segment { segment, bytes } => {
-                let hashing = bytes.clone();
-                let live = live.contains(&segment.track);
-                let hashed = tokio::task::spawn_blocking(move || Hashed::of(segment, &hashing, live)).await;
-                let Ok(Some(hashed)) = hashed else {
-                    tracing::error!(%segment, len = bytes.len(), "no segment has this length; leaving it out");
-                    continue;
-                };
-                if let Some(signer) = &signer {
-                    match signer.sign(segment.track, std::slice::from_ref(&hashed.entry)) {
-                        Ok(batches) => {
-                            for batch in batches {
-                                node.add_own_batch(&batch).await;
-                            }
-                        }
-                        Err(error) => tracing::error!(%segment, %error, "cannot sign a segment"),
-                    }
-                }
-                let Hashed { entry, hashes } = hashed;
-                tracing::debug!(%segment, len = entry.len.bytes(), "segment stored");
-                node.publish(OwnSegment { segment, bytes, len: entry.len, hashes }).await;
-            }
-        }
     }
 }

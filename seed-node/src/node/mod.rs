@@ -102,6 +102,8 @@ pub enum DemandError {
 pub enum NodeEvent {
     /// The signalling server let the node in, under this name.
     Joined(PeerId),
+    /// The signalling server cannot be reached any more; the node tries again, and connections stay.
+    SignallingLost,
     /// The engine's news.
     Engine(Event),
     /// A connection is gone.

@@ -11,15 +11,15 @@ use futures_util::stream;
 use headwater_swarm::{MediaTime, PlaylistSegment, PlaylistUpdate};
 use headwater_wire::limits::MAX_SEGMENT_LEN;
 use headwater_wire::{SegmentId, SeqNo, TrackId};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use url::Url;
 
 use super::playlist::{Listed, Media};
-use super::{Source, Track, load_media};
+use super::{Source, Track, load_changed};
 use crate::backoff::{Backoff, jitter};
-use crate::http::{Http, HttpError};
+use crate::http::{Http, HttpError, Validator};
 use crate::node::Location;
 
 /// Requests to the origin at once: enough to fill its link, few enough to be polite.
@@ -30,6 +30,10 @@ const ATTEMPTS: u32 = 5;
 
 /// How often a live segment is given up before it is left alone.
 const MAX_FAILURES: u8 = 3;
+
+/// How far behind the edge segments are pulled: viewers of a long window who go further back get them over HTTP, and from
+/// each other. It bounds what a live stream takes of memory and of the origin at the start.
+const MAX_BEHIND: Duration = Duration::from_secs(300);
 
 /// The first wait after a failed look at a live playlist, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
@@ -183,7 +187,9 @@ struct Follower {
     pulls: BTreeMap<SeqNo, Pull>,
 }
 
-type PullResult = (Listed, Result<Bytes, HttpError>);
+/// What was pulled, and the permit to pull: it is given back once the segment is handed on, so that no more than
+/// [`PARALLEL`] segments wait for whoever listens.
+type PullResult = (Listed, Result<Bytes, HttpError>, Option<OwnedSemaphorePermit>);
 
 impl Follower {
     async fn run(mut self, media: Media) -> Result<(), Unheard> {
@@ -223,7 +229,12 @@ impl Follower {
         self.events.send(self.progress.update(media)).await.map_err(|_| Unheard)?;
         self.pulls.retain(|seq, _| *seq >= media.first);
         // Newest first: viewers join at the edge. Permits are given in the order in which they are asked for.
+        let mut behind = Duration::ZERO;
         for listed in media.segments.iter().rev() {
+            behind += listed.duration;
+            if behind > MAX_BEHIND {
+                break;
+            }
             let pull = self.pulls.entry(listed.seq).or_insert_with(|| Pull {
                 location: listed.location.clone(),
                 failures: 0,
@@ -237,16 +248,16 @@ impl Follower {
                 let (http, room, listed) = (self.http.clone(), Arc::clone(&self.room), listed.clone());
                 under_way.spawn(async move {
                     // The semaphore is never closed.
-                    let _permit = room.acquire_owned().await;
+                    let permit = room.acquire_owned().await.ok();
                     let result = pull_segment(&http, &listed.location).await;
-                    (listed, result)
+                    (listed, result, permit)
                 });
             }
         }
         Ok(())
     }
 
-    async fn on_pulled(&mut self, (listed, result): PullResult) -> Result<(), Unheard> {
+    async fn on_pulled(&mut self, (listed, result, _permit): PullResult) -> Result<(), Unheard> {
         let segment = SegmentId { track: self.progress.track, seq: listed.seq };
         match result {
             Ok(bytes) => self.events.send(MirrorEvent::Segment { segment, bytes }).await.map_err(|_| Unheard),
@@ -267,10 +278,13 @@ pub(crate) async fn watch(http: Http, url: Url, mut target: Duration, playlists:
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     let mut failing = false;
     let mut delay = jitter(target / 2, target);
+    let mut validator = Validator::default();
     loop {
         sleep(delay).await;
-        match load_media(&http, &url, 1).await {
-            Ok(media) => {
+        match load_changed(&http, &url, &mut validator).await {
+            // Half a target duration, as RFC 8216 has it for a playlist without news.
+            Ok(None) => delay = jitter(target / 4, target / 2),
+            Ok(Some(media)) => {
                 if std::mem::take(&mut failing) {
                     tracing::info!(%url, "the playlist is back");
                     backoff.reset();

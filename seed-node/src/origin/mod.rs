@@ -11,7 +11,7 @@ use headwater_wire::TrackId;
 use headwater_wire::id::track_key;
 use url::Url;
 
-use crate::http::{Http, HttpError};
+use crate::http::{Fetched, Http, HttpError, Validator};
 use playlist::{Media, Playlist, PlaylistError};
 
 /// Largest playlist in bytes: a day of two-second segments with long addresses.
@@ -33,6 +33,16 @@ pub enum SourceError {
         url: String,
         /// What is wrong.
         error: PlaylistError,
+    },
+    /// Nothing is left of it.
+    #[error("no rendition of {url} is called {wanted}; it has: {there}")]
+    NoSuchTrack {
+        /// The stream.
+        url: String,
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        there: String,
     },
     /// Multivariant playlists do not name each other.
     #[error("{0} is a multivariant playlist that another one names; give it as the source itself")]
@@ -69,11 +79,20 @@ impl Source {
     /// # Errors
     /// Where the playlist at `url`, or all that it names, cannot be used.
     pub async fn open(http: &Http, url: &Url) -> Result<Self, SourceError> {
+        Self::open_from(http, url, url).await
+    }
+
+    /// Loads the playlist of the stream that viewers know as `public` from another place, such as a `file:` address. The
+    /// playlists that it names must lie there as they lie in public.
+    ///
+    /// # Errors
+    /// As for [`Source::open`].
+    pub async fn open_from(http: &Http, public: &Url, url: &Url) -> Result<Self, SourceError> {
         let (base, playlist) = load(http, url, START_ATTEMPTS).await?;
         let renditions = match playlist {
             Playlist::Media(media) => {
                 let track = track(url, url.clone(), MediaKind::Main, media);
-                return Ok(Self { url: url.clone(), tracks: vec![track] });
+                return Ok(Self { url: public.clone(), tracks: vec![track] });
             }
             Playlist::Multivariant(renditions) => renditions,
         };
@@ -99,7 +118,26 @@ impl Source {
             }
             tracing::warn!(%error, "leaving a rendition out");
         }
-        Ok(Self { url: url.clone(), tracks: tracks.into_values().collect() })
+        Ok(Self { url: public.clone(), tracks: tracks.into_values().collect() })
+    }
+
+    /// Keeps the tracks whose name, the path of their playlist, is one of `wanted`; a star there stands for any text.
+    ///
+    /// # Errors
+    /// Where one of `wanted` names none.
+    pub fn pick(&mut self, wanted: &[String]) -> Result<(), SourceError> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        for pattern in wanted {
+            if !self.tracks.iter().any(|track| matches(pattern, &track.key)) {
+                let there: Vec<&str> = self.tracks.iter().map(|track| track.key.as_str()).collect();
+                let (url, there) = (self.url.to_string(), there.join(", "));
+                return Err(SourceError::NoSuchTrack { url, wanted: pattern.clone(), there });
+            }
+        }
+        self.tracks.retain(|track| wanted.iter().any(|pattern| matches(pattern, &track.key)));
+        Ok(())
     }
 
     /// Whether more segments will come.
@@ -123,6 +161,22 @@ pub fn catalogue_url(source: &Url) -> Url {
     url
 }
 
+/// Whether a name fits a pattern, in which a star stands for any text.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((before, after)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut rest) = name.strip_prefix(before) else { return false };
+    loop {
+        if matches(after, rest) {
+            return true;
+        }
+        let mut chars = rest.chars();
+        if chars.next().is_none() {
+            return false;
+        }
+        rest = chars.as_str();
+    }
+}
+
 fn track(source: &Url, url: Url, kind: MediaKind, media: Media) -> Track {
     let key = track_key(source.as_str(), url.as_str());
     Track { id: TrackId::of_key(&key), key, url, kind, media }
@@ -130,9 +184,28 @@ fn track(source: &Url, url: Url, kind: MediaKind, media: Media) -> Track {
 
 async fn load(http: &Http, url: &Url, attempts: u32) -> Result<(Url, Playlist), SourceError> {
     let file = http.get(url, None, MAX_PLAYLIST_LEN, attempts).await?;
-    let playlist = playlist::parse(&file.url, &file.bytes)
-        .map_err(|error| SourceError::Playlist { url: url.to_string(), error })?;
+    let playlist = read(url, &file)?;
     Ok((file.url, playlist))
+}
+
+/// Loads a media playlist; `None` where the origin says that it is the one of `validator`.
+///
+/// # Errors
+/// See [`SourceError`].
+pub(crate) async fn load_changed(
+    http: &Http,
+    url: &Url,
+    validator: &mut Validator,
+) -> Result<Option<Media>, SourceError> {
+    let Some(file) = http.get_changed(url, MAX_PLAYLIST_LEN, validator).await? else { return Ok(None) };
+    match read(url, &file)? {
+        Playlist::Media(media) => Ok(Some(media)),
+        Playlist::Multivariant(_) => Err(SourceError::Nested(url.to_string())),
+    }
+}
+
+fn read(url: &Url, file: &Fetched) -> Result<Playlist, SourceError> {
+    playlist::parse(&file.url, &file.bytes).map_err(|error| SourceError::Playlist { url: url.to_string(), error })
 }
 
 /// Loads a media playlist.
@@ -143,5 +216,25 @@ pub async fn load_media(http: &Http, url: &Url, attempts: u32) -> Result<Media, 
     match load(http, url, attempts).await?.1 {
         Playlist::Media(media) => Ok(media),
         Playlist::Multivariant(_) => Err(SourceError::Nested(url.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn stars_stand_for_any_text() {
+        for (pattern, name, fits) in [
+            ("v720/index.m3u8", "v720/index.m3u8", true),
+            ("v720", "v720/index.m3u8", false),
+            ("v720*", "v720/index.m3u8", true),
+            ("*720*", "v720/index.m3u8", true),
+            ("*/index.m3u8", "v720/index.m3u8", true),
+            ("*1080*", "v720/index.m3u8", false),
+            ("*", "", true),
+        ] {
+            assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
+        }
     }
 }

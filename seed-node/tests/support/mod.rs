@@ -187,6 +187,12 @@ pub async fn hostile_seed(source: &Url, signal: &Signal, key: &Key, tamper: impl
     seed_with(source, signal, swarm(source, key), None, Some(Box::new(tamper))).await
 }
 
+/// A seed of a source that is open already.
+pub async fn seed_of(source: Source, signal: &Signal, key: &Key) -> Seed {
+    let swarm = swarm(&source.url, key);
+    start(source, signal, swarm, Some(clone_key(key)), None).await
+}
+
 async fn seed_with(
     source: &Url,
     signal: &Signal,
@@ -194,9 +200,20 @@ async fn seed_with(
     key: Option<Key>,
     tamper: Option<Box<dyn Tamper>>,
 ) -> Seed {
+    let source = Source::open(&Http::new().unwrap(), source).await.unwrap();
+    start(source, signal, swarm, key, tamper).await
+}
+
+async fn start(
+    source: Source,
+    signal: &Signal,
+    swarm: SwarmName,
+    key: Option<Key>,
+    tamper: Option<Box<dyn Tamper>>,
+) -> Seed {
     let http = Http::new().unwrap();
     let config = SeedConfig {
-        source: Source::open(&http, source).await.unwrap(),
+        source,
         swarm,
         signal: signal.url.clone(),
         token: None,
@@ -204,6 +221,7 @@ async fn seed_with(
         memory: 1 << 30,
         upload_cap: None,
         viewers: 256,
+        also_trusted: Vec::new(),
         transport: RtcTransport::default(),
     };
     let (seed, mut events) = Seed::start_tampering(http, config, tamper);

@@ -180,7 +180,7 @@ impl NodeTask {
                     let _ = self.links.remove(peer);
                 }
             }
-            SignallingEvent::Lost => {}
+            SignallingEvent::Lost => self.announce(NodeEvent::SignallingLost),
         }
     }
 

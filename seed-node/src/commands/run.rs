@@ -1,0 +1,171 @@
+//! `headwater-seed run`: one process, one UDP port, one or many streams.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_seed::http::Http;
+use headwater_seed::key::Key;
+use headwater_seed::node::NodeEvent;
+use headwater_seed::operation::{Streams, Watched, serve};
+use headwater_seed::origin::Source;
+use headwater_seed::seed::{Seed, SeedConfig};
+use headwater_seed::settings::{Settings, SettingsError, Stream};
+use headwater_seed::transport::rtc::{MuxOptions, RtcTransport};
+use headwater_wire::SwarmName;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{CommandError, say, stopped, swarm_name};
+use crate::RunArgs;
+
+/// How often the line for a person who watches is drawn anew.
+const DRAW_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
+    let file = args.file.as_deref().map(Settings::load).transpose()?;
+    let folder = args.file.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+    let settings = args.settings.over(args.stream, file)?;
+    if settings.signal.is_none() {
+        return Err(SettingsError::NoSignal.into());
+    }
+    if settings.key.is_empty() && settings.stream.iter().any(|stream| stream.integrity.is_none()) {
+        return Err(SettingsError::NoKey.into());
+    }
+    let options = MuxOptions {
+        port: settings.udp_port.unwrap_or(0),
+        bind: settings.bind.clone(),
+        public: settings.public_ip.clone(),
+    };
+    let transport = RtcTransport::new(options);
+    for address in transport.bind().map_err(CommandError::Bind)? {
+        tracing::debug!(%address, "bound");
+    }
+    let http = Http::new()?;
+    let mut seeds = Vec::new();
+    let mut watched = Vec::new();
+    let mut watching = JoinSet::new();
+    for stream in &settings.stream {
+        let opened = open(&http, &settings, stream, &folder, &transport).await;
+        let (seed, events, swarm, tracks) = match opened {
+            // One stream that cannot be opened does not keep the others from starting.
+            Err(error) if settings.stream.len() > 1 => {
+                tracing::error!(src = ?stream.src.as_ref().map(url::Url::as_str), "{error}");
+                continue;
+            }
+            opened => opened?,
+        };
+        let one = Arc::new(Watched::new(swarm.to_string(), seed.handle().clone(), Arc::clone(seed.published())));
+        watching.spawn(watch(Arc::clone(&one), events, swarm, tracks));
+        watched.push(one);
+        seeds.push(seed);
+    }
+    if seeds.is_empty() {
+        return Err(CommandError::NothingOpened);
+    }
+    let streams: Streams = Arc::new(watched);
+    if let Some(address) = settings.http {
+        let bound =
+            serve(address, Arc::clone(&streams)).await.map_err(|cause| CommandError::Listen { address, cause })?;
+        tracing::info!(%bound, "answering /metrics and /healthz");
+    }
+    let drawing = io::stderr().is_terminal().then(|| tokio::spawn(draw(Arc::clone(&streams))));
+    let result = tokio::select! {
+        () = stopped() => Ok(()),
+        Some(ended) = watching.join_next() => ended.unwrap_or(Err(CommandError::Stopped)),
+    };
+    if let Some(drawing) = drawing {
+        drawing.abort();
+    }
+    let mut leaving: JoinSet<()> = seeds.into_iter().map(Seed::shutdown).collect();
+    while leaving.join_next().await.is_some() {}
+    result
+}
+
+async fn open(
+    http: &Http,
+    settings: &Settings,
+    stream: &Stream,
+    folder: &Path,
+    transport: &RtcTransport,
+) -> Result<(Seed, Receiver<NodeEvent>, SwarmName, usize), CommandError> {
+    let src = stream.src.clone().ok_or(SettingsError::NoSource)?;
+    let signal = settings.signal.clone().ok_or(SettingsError::NoSignal)?;
+    let mut keys = match stream.integrity {
+        Some(_) => Vec::new(),
+        None => settings.key.iter().map(|file| Key::load(file)).collect::<Result<Vec<_>, _>>()?,
+    };
+    // While keys are changed, the first one still names the swarm; the last one signs, and all are trusted.
+    let swarm = swarm_name(stream.swarm.clone(), &src, keys.first())?;
+    let key = keys.pop();
+    let also_trusted = keys.iter().map(Key::verifying_key).collect();
+    let from = stream.origin(&src, folder)?;
+    let mut source = Source::open_from(http, &src, &from).await?;
+    source.pick(&stream.track)?;
+    let tracks = source.tracks.len();
+    let (live, integrity) = (source.is_live(), if key.is_some() { "signed" } else { "open" });
+    tracing::info!(url = %from, tracks, live, integrity, "stream found");
+    let config = SeedConfig {
+        source,
+        swarm: swarm.clone(),
+        signal,
+        token: settings.token.clone(),
+        key,
+        also_trusted,
+        memory: stream.memory(),
+        upload_cap: stream.upload_cap,
+        viewers: stream.viewers(),
+        transport: transport.clone(),
+    };
+    let (seed, events) = Seed::start(http.clone(), config);
+    Ok((seed, events, swarm, tracks))
+}
+
+/// Follows one stream; ends with it.
+async fn watch(
+    stream: Arc<Watched>,
+    mut events: Receiver<NodeEvent>,
+    swarm: SwarmName,
+    tracks: usize,
+) -> Result<(), CommandError> {
+    let mut serving = false;
+    loop {
+        match events.recv().await {
+            Ok(event) => {
+                stream.note(&event);
+                if matches!(event, NodeEvent::Joined(_)) && !std::mem::replace(&mut serving, true) {
+                    say(&format!("headwater-seed serving {swarm} ({tracks} tracks)"))?;
+                }
+            }
+            Err(RecvError::Lagged(missed)) => tracing::debug!(missed, "too many events at once"),
+            Err(RecvError::Closed) => return Err(CommandError::Stopped),
+        }
+    }
+}
+
+/// One line that changes in place, for a person who watches.
+async fn draw(streams: Streams) {
+    let mut ticks = interval(DRAW_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut before: Option<u64> = None;
+    loop {
+        ticks.tick().await;
+        let (mut viewers, mut held, mut sent) = (0, 0, 0);
+        for stream in streams.iter() {
+            if let Some(stats) = stream.stats().await {
+                viewers += stats.neighbours;
+                held += stats.held_bytes;
+                sent += stats.uploaded_bytes;
+            }
+        }
+        let rate = sent.saturating_sub(before.replace(sent).unwrap_or(sent));
+        let [held, sent, rate] = [held, sent, rate].map(|bytes| bytes as f64 / 1e6);
+        // Where the terminal is gone, there is nobody to tell.
+        let mut err = io::stderr().lock();
+        let _ = write!(err, "\r\x1b[2K{viewers} viewers, {rate:.1} MB/s, {sent:.0} MB sent, {held:.0} MB held\r");
+        let _ = err.flush();
+    }
+}

@@ -1,0 +1,148 @@
+//! Hashes and signs what the mirror pulls, and hands it to the node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use headwater_wire::{RootHash, SegmentId, TrackId};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use crate::node::{NodeHandle, OwnSegment};
+use crate::origin::mirror::MirrorEvent;
+use crate::sign::{Hashed, Signer};
+
+/// How long segments of a finished stream wait for others to be signed with them: first, and at most. A batch a segment
+/// would make thousands of a film; viewers who come at once do not wait long.
+const HOLD: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(4));
+
+/// Segments that wait to be signed together at most.
+const MAX_HELD: usize = 64;
+
+/// Bytes of them at most.
+const MAX_HELD_BYTES: usize = 32 * 1024 * 1024;
+
+/// What was signed is remembered of this many segments, to notice when one changes.
+const MAX_REMEMBERED: usize = 100_000;
+
+/// What a publisher counts.
+#[derive(Debug, Default)]
+pub struct Published {
+    /// Segments handed to the node.
+    pub segments: AtomicU64,
+    /// Their bytes.
+    pub bytes: AtomicU64,
+    /// Batches signed.
+    pub batches: AtomicU64,
+    /// Segments that were not published: of no length that a segment has, or changed after they were signed.
+    pub refused: AtomicU64,
+}
+
+/// Between the mirror and the node.
+pub(super) struct Publisher {
+    node: NodeHandle,
+    signer: Option<Signer>,
+    counters: Arc<Published>,
+    live: BTreeSet<TrackId>,
+    held: Vec<(SegmentId, Bytes, Hashed)>,
+    hold: Duration,
+    due: Option<Instant>,
+    signed: BTreeMap<SegmentId, RootHash>,
+}
+
+impl Publisher {
+    pub(super) fn new(node: NodeHandle, signer: Option<Signer>, counters: Arc<Published>) -> Self {
+        Self {
+            node,
+            signer,
+            counters,
+            live: BTreeSet::new(),
+            held: Vec::new(),
+            hold: HOLD.0,
+            due: None,
+            signed: BTreeMap::new(),
+        }
+    }
+
+    /// Publishes until the mirror has no more.
+    pub(super) async fn run(mut self, mut events: mpsc::Receiver<MirrorEvent>) {
+        loop {
+            let due = self.due;
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(MirrorEvent::Playlist { update, .. }) => {
+                        if update.live {
+                            self.live.insert(update.track);
+                        }
+                        self.node.update_playlist(update, Vec::new()).await;
+                    }
+                    Some(MirrorEvent::Segment { segment, bytes }) => self.take_in(segment, bytes).await,
+                    None => break,
+                },
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.hold = (self.hold * 2).min(HOLD.1);
+                    self.publish().await;
+                }
+            }
+        }
+        self.publish().await;
+    }
+
+    async fn take_in(&mut self, segment: SegmentId, bytes: Bytes) {
+        let live = self.live.contains(&segment.track);
+        let hashing = bytes.clone();
+        let hashed = tokio::task::spawn_blocking(move || Hashed::of(segment, &hashing, live)).await;
+        let Ok(Some(hashed)) = hashed else {
+            tracing::error!(%segment, len = bytes.len(), "no segment has this length; leaving it out");
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        if self.signed.get(&segment).is_some_and(|root| *root != hashed.entry.root) {
+            tracing::error!(%segment, "a segment changed after it was signed; the first one stays");
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.signed.insert(segment, hashed.entry.root);
+        if self.signed.len() > MAX_REMEMBERED {
+            self.signed.pop_first();
+        }
+        self.held.push((segment, bytes, hashed));
+        let bytes: usize = self.held.iter().map(|(_, bytes, _)| bytes.len()).sum();
+        if live || self.held.len() >= MAX_HELD || bytes >= MAX_HELD_BYTES {
+            self.publish().await;
+        } else if self.due.is_none() {
+            self.due = Some(Instant::now() + self.hold);
+        }
+    }
+
+    /// Signs what is held, in a batch a track, and hands it to the node: first the signatures, then the bytes.
+    async fn publish(&mut self) {
+        self.due = None;
+        let held = std::mem::take(&mut self.held);
+        if let Some(signer) = &self.signer {
+            let mut tracks: BTreeMap<TrackId, Vec<_>> = BTreeMap::new();
+            for (segment, _, hashed) in &held {
+                tracks.entry(segment.track).or_default().push(hashed.entry.clone());
+            }
+            for (track, entries) in tracks {
+                match signer.sign(track, &entries) {
+                    Ok(batches) => {
+                        self.counters.batches.fetch_add(batches.len() as u64, Ordering::Relaxed);
+                        for batch in batches {
+                            self.node.add_own_batch(&batch).await;
+                        }
+                    }
+                    Err(error) => tracing::error!(%track, %error, "cannot sign"),
+                }
+            }
+        }
+        for (segment, bytes, Hashed { entry, hashes }) in held {
+            tracing::debug!(%segment, len = entry.len.bytes(), "segment stored");
+            self.counters.segments.fetch_add(1, Ordering::Relaxed);
+            self.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.node.publish(OwnSegment { segment, bytes, len: entry.len, hashes }).await;
+        }
+    }
+}
