@@ -167,6 +167,14 @@ impl Http {
     /// # Errors
     /// Where the system's certificates cannot be used.
     pub fn new() -> Result<Self, HttpError> {
+        Self::with_patience(STALL_TIMEOUT)
+    }
+
+    /// Makes a client that gives an origin up once it has said nothing for so long.
+    ///
+    /// # Errors
+    /// Where the system's certificates cannot be used.
+    pub fn with_patience(stall: Duration) -> Result<Self, HttpError> {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| {
             // It fails only where another provider was installed before, which is as good.
@@ -174,7 +182,7 @@ impl Http {
         });
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(STALL_TIMEOUT)
+            .read_timeout(stall)
             .user_agent(concat!("headwater-seed/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| HttpError::Client(root_cause(&error)))?;

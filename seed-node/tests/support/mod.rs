@@ -17,6 +17,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use headwater_seed::http::Http;
 use headwater_seed::key::Key;
 use headwater_seed::node::{NodeEvent, NodeHandle, Tamper};
@@ -44,6 +45,16 @@ struct OriginState {
     files: BTreeMap<String, Vec<u8>>,
     requests: BTreeMap<String, usize>,
     address: Option<SocketAddr>,
+    faults: BTreeMap<String, Fault>,
+}
+
+/// What is wrong with an answer.
+#[derive(Clone, Copy)]
+pub enum Fault {
+    /// It breaks off after this many bytes, and the connection stays.
+    Stall(usize),
+    /// It is this status.
+    Status(u16),
 }
 
 impl Origin {
@@ -69,6 +80,15 @@ impl Origin {
 
     pub fn put(&self, path: &str, bytes: impl Into<Vec<u8>>) {
         self.0.lock().unwrap().files.insert(path.to_owned(), bytes.into());
+    }
+
+    /// From now on; `None` for all well again.
+    pub fn fail(&self, path: &str, fault: Option<Fault>) {
+        let mut state = self.0.lock().unwrap();
+        match fault {
+            Some(fault) => drop(state.faults.insert(path.to_owned(), fault)),
+            None => drop(state.faults.remove(path)),
+        }
     }
 
     pub fn take(&self, path: &str) -> Vec<u8> {
@@ -117,12 +137,21 @@ pub fn segment_bytes(seq: u32, len: usize) -> Vec<u8> {
 
 async fn answer(State(origin): State<Origin>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
-    let file = {
+    let (file, fault) = {
         let mut state = origin.0.lock().unwrap();
         *state.requests.entry(path.clone()).or_default() += 1;
-        state.files.get(&path).cloned()
+        (state.files.get(&path).cloned(), state.faults.get(&path).copied())
     };
+    if let Some(Fault::Status(status)) = fault {
+        return StatusCode::from_u16(status).unwrap().into_response();
+    }
     let Some(bytes) = file else { return StatusCode::NOT_FOUND.into_response() };
+    if let Some(Fault::Stall(after)) = fault {
+        let start = bytes::Bytes::copy_from_slice(&bytes[..after]);
+        let body = futures_util::stream::once(async move { Ok::<_, std::convert::Infallible>(start) })
+            .chain(futures_util::stream::pending());
+        return ([(header::CONTENT_LENGTH, bytes.len().to_string())], Body::from_stream(body)).into_response();
+    }
     let range = request.headers().get(header::RANGE).and_then(|range| range.to_str().ok()?.strip_prefix("bytes="));
     let range = range.and_then(|range| range.split_once('-'));
     match range.and_then(|(first, last)| Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?))) {
@@ -190,7 +219,15 @@ pub async fn hostile_seed(source: &Url, signal: &Signal, key: &Key, tamper: impl
 /// A seed of a source that is open already.
 pub async fn seed_of(source: Source, signal: &Signal, key: &Key) -> Seed {
     let swarm = swarm(&source.url, key);
-    start(source, signal, swarm, Some(clone_key(key)), None).await
+    start(Http::new().unwrap(), source, signal, swarm, Some(clone_key(key)), None).await
+}
+
+/// A seed that gives an origin up which says nothing for half a second.
+pub async fn impatient_seed(source: &Url, signal: &Signal, key: &Key) -> Seed {
+    let http = Http::with_patience(Duration::from_millis(500)).unwrap();
+    let swarm = swarm(source, key);
+    let source = Source::open(&http, source).await.unwrap();
+    start(http, source, signal, swarm, Some(clone_key(key)), None).await
 }
 
 async fn seed_with(
@@ -201,17 +238,17 @@ async fn seed_with(
     tamper: Option<Box<dyn Tamper>>,
 ) -> Seed {
     let source = Source::open(&Http::new().unwrap(), source).await.unwrap();
-    start(source, signal, swarm, key, tamper).await
+    start(Http::new().unwrap(), source, signal, swarm, key, tamper).await
 }
 
 async fn start(
+    http: Http,
     source: Source,
     signal: &Signal,
     swarm: SwarmName,
     key: Option<Key>,
     tamper: Option<Box<dyn Tamper>>,
 ) -> Seed {
-    let http = Http::new().unwrap();
     let config = SeedConfig {
         source,
         swarm,
