@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Sockets and their listeners live in TypeScript, so that no Rust closure is ever handed to the browser and none can
-//! leak. Media bytes live in JavaScript's memory, in [`store::Store`]: they enter WASM's only to be hashed, 64 KiB at a
+//! leak. Media bytes live in JavaScript's memory, in `store::Store`: they enter WASM's only to be hashed, 64 KiB at a
 //! time, so that WASM's memory, which never shrinks, stays small. No policy lives here.
 //!
 //! Calls go one way at a time: while a method of [`Client`] runs, the host must not call another one. It queues.

@@ -21,9 +21,6 @@ use crate::time::Now;
 /// Segments of one stretch.
 const STRETCH: u64 = 16;
 
-/// Stretches further from the player's than this are neither kept nor passed on.
-const MAX_APART: u64 = 2;
-
 /// How long news of candidates are gathered.
 const GATHER: Duration = Duration::from_secs(1);
 
@@ -60,10 +57,7 @@ impl Candidates {
         if list.len() > MAX_CANDIDATES && list.pop_last().is_some_and(|(_, dropped)| dropped == nonce) {
             return;
         }
-        let news = self.news.or_default(key);
-        if news.len() < 4 * MAX_CANDIDATES {
-            news.push(nonce);
-        }
+        self.news.or_default(key).push(nonce);
     }
 
     /// The candidates for a segment, whoever is to go first first.
@@ -105,22 +99,12 @@ impl Engine {
         let latest = [MediaKind::Main, MediaKind::Audio].map(|kind| self.latest.get(&kind).copied());
         for id in latest.into_iter().flatten() {
             if self.timeline.is_live(id.track) {
-                let epoch = id.seq.0 / STRETCH;
-                self.candidates
-                    .lists
-                    .retain(|(track, other), _| *track != id.track || epoch.abs_diff(*other) <= MAX_APART);
-                self.candidates.note((id.track, epoch), self.nonce);
+                self.candidates.note((id.track, id.seq.0 / STRETCH), self.nonce);
             }
         }
     }
 
     pub(crate) fn on_candidates(&mut self, track: TrackId, epoch: u64, nonces: &[u64]) {
-        // Of another track, or a time far from the player's, they are of no use to anyone here.
-        let is_here =
-            self.latest.values().any(|last| last.track == track && (last.seq.0 / STRETCH).abs_diff(epoch) <= MAX_APART);
-        if !is_here || !self.timeline.is_live(track) {
-            return;
-        }
         for nonce in nonces {
             self.candidates.note((track, epoch), *nonce);
         }

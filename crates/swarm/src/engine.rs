@@ -249,7 +249,6 @@ impl Engine {
         }
         self.abort_fetch(id);
         self.cancel_asks(id);
-        self.drop_unchecked(id);
         let segment = self.segment_mut(id);
         segment.len = Some(len);
         segment.hashes.clear();

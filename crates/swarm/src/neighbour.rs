@@ -24,11 +24,6 @@ pub(crate) const MAX_ASKS: usize = 128;
 /// Most chunks remembered as not to be asked of a neighbour for a while.
 const MAX_AVOIDED: usize = 256;
 
-/// Control messages a neighbour may send: thirty times what one sends in a busy swarm of a thousand, and the burst of
-/// one that tells of all it holds.
-const MESSAGES_A_SECOND: f64 = 500.0;
-const BURST: f64 = 4000.0;
-
 /// Most segments remembered as asked about.
 const MAX_QUESTIONED: usize = 64;
 
@@ -84,8 +79,6 @@ pub(crate) struct Neighbour {
     /// When the last one was sent.
     pub(crate) pinged: Now,
     pub(crate) last_heard: Now,
-    /// Control messages it may still send before it is a flood; see [`Neighbour::is_flooding`].
-    credit: f64,
     rate: Option<f64>,
     round_trip: Option<Duration>,
     last_arrival: Now,
@@ -107,7 +100,6 @@ impl Neighbour {
             ping: None,
             pinged: now,
             last_heard: now,
-            credit: BURST,
             rate: None,
             round_trip: None,
             last_arrival: now,
@@ -128,14 +120,6 @@ impl Neighbour {
 
     pub(crate) fn max_frame(&self) -> u32 {
         self.hello.as_ref().map_or(MIN_MAX_FRAME, |hello| hello.max_frame)
-    }
-
-    /// Counts a control message that comes now. Says whether it is one too many.
-    pub(crate) fn is_flooding(&mut self, now: Now) -> bool {
-        let earned = now.since(self.last_heard).as_secs_f64() * MESSAGES_A_SECOND;
-        self.credit = (self.credit + earned).min(BURST) - 1.0;
-        self.last_heard = now;
-        self.credit < 0.0
     }
 
     // What it holds.
@@ -227,7 +211,9 @@ impl Neighbour {
 
     pub(crate) fn avoid(&mut self, chunk: ChunkId, until: Now) {
         self.avoided.insert(chunk, until);
-        drop_oldest(&mut self.avoided, MAX_AVOIDED);
+        if self.avoided.len() > MAX_AVOIDED {
+            self.avoided.pop_first();
+        }
     }
 
     pub(crate) fn avoids(&mut self, now: Now, chunk: ChunkId) -> bool {
@@ -243,7 +229,9 @@ impl Neighbour {
 
     pub(crate) fn note_question(&mut self, segment: SegmentId, now: Now) {
         self.questions.insert(segment, now);
-        drop_oldest(&mut self.questions, MAX_QUESTIONED);
+        if self.questions.len() > MAX_QUESTIONED {
+            self.questions.pop_first();
+        }
     }
 
     /// Whether another chunk may be asked of it now.
@@ -290,14 +278,5 @@ impl Neighbour {
     pub(crate) fn strike(&mut self) {
         self.strikes += 1;
         self.rate = Some(self.rate.unwrap_or(FIRST_RATE) / 2.0);
-    }
-}
-
-/// Takes the entry with the earliest time out of a map that has grown beyond `most`.
-fn drop_oldest<K: Ord + Copy>(map: &mut SortedMap<K, Now>, most: usize) {
-    if map.len() > most
-        && let Some((oldest, _)) = map.iter().min_by_key(|(_, at)| **at)
-    {
-        map.remove(&oldest);
     }
 }

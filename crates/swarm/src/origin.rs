@@ -15,7 +15,6 @@ use crate::engine::Engine;
 use crate::io::{Event, FetchId, Output};
 use crate::neighbour::Neighbour;
 use crate::ranges::ChunkSet;
-use crate::schedule::AHEAD;
 use crate::segment::{Fetch, Segment};
 use crate::time::Now;
 
@@ -32,25 +31,16 @@ const FIRST_RATE: f64 = 500_000.0;
 /// Time from one rank of an election to the next: a fetch announced by one neighbour reaches the others well within it.
 const RANK_STEP: Duration = Duration::from_millis(300);
 
-/// How long viewers that are no candidates wait for a sign of those that are.
-const DOUBT: Duration = Duration::from_millis(1500);
-
 /// Ranks beyond this wait no longer.
 const MAX_RANK: u32 = 6;
 
 /// A neighbour whose newest segment is further behind than this is not about to fetch the segment in question.
 const CONTENDER_REACH: u64 = 3;
 
-/// Transfers shorter than this measure the timer, or a cache.
-const MIN_TRANSFER: Duration = Duration::from_millis(20);
-
 /// A live segment is fetched in stripes of at least this many chunks, by at most so many viewers at once: what one
 /// brings is on its way to the others while the rest is still at the origin.
 const STRIPE_CHUNKS: u32 = 4;
 const MAX_STRIPES: u32 = 3;
-
-/// Most announcements of fetches that are passed on of one segment: a few stripes and their backups.
-const MAX_PASSED_ON: u32 = 8;
 
 /// Most segments of which it is remembered that somebody fetches them.
 const MAX_UNDER_WAY: usize = 64;
@@ -93,13 +83,8 @@ impl Origin {
         self.ttfb = Some(self.ttfb.map_or(ttfb, |old| old.mul_f64(0.7) + ttfb.mul_f64(0.3)));
         // Short transfers measure the timer, not the line.
         if bytes >= u64::from(CHUNK_LEN) {
-            let sample = bytes as f64 / transfer.max(MIN_TRANSFER).as_secs_f64();
-            // A slow one counts at once; a quick one may have come from a cache.
-            self.rate = Some(match self.rate {
-                None => sample,
-                Some(old) if sample < old => (old + sample) / 2.0,
-                Some(old) => old * 0.7 + sample.min(old * 4.0) * 0.3,
-            });
+            let sample = bytes as f64 / transfer.max(Duration::from_millis(1)).as_secs_f64();
+            self.rate = Some(self.rate.map_or(sample, |old| old * 0.7 + sample * 0.3));
         }
     }
 
@@ -128,7 +113,6 @@ pub(crate) struct UnderWay {
     at: Now,
     all: bool,
     chunks: ChunkSet,
-    passed_on: u32,
 }
 
 impl Engine {
@@ -138,7 +122,9 @@ impl Engine {
         if let Some(at) = segment.retry_at().filter(|at| *at > now) {
             return self.wake_at(at);
         }
-        let rescue = self.rescue_at(segment, slack);
+        let bytes = segment.missing_bytes().unwrap_or(u64::from(CHUNK_LEN) * 8);
+        let reserve = self.origin.predict(bytes).mul_f64(RESCUE_FACTOR) + RESCUE_MARGIN;
+        let rescue = now + slack.saturating_sub(reserve);
         let missing = segment.missing_range();
         if segment.differs {
             return self.fetch(id, None);
@@ -159,29 +145,6 @@ impl Engine {
                 self.fetch(id, missing);
             }
         }
-    }
-
-    /// The moment at which HTTP must start for what is not here to come in time.
-    fn rescue_at(&self, segment: &Segment, slack: Duration) -> Now {
-        let bytes = segment.missing_bytes().unwrap_or(u64::from(CHUNK_LEN) * 8);
-        let reserve = self.origin.predict(bytes).mul_f64(RESCUE_FACTOR) + RESCUE_MARGIN;
-        self.now + slack.saturating_sub(reserve)
-    }
-
-    /// Gives a fetch of a part up for one of all that is missing, where the rest would be late otherwise.
-    pub(crate) fn widen_fetch(&mut self, id: SegmentId, slack: Duration) {
-        let Some(segment) = self.segments.get(&id) else { return };
-        if segment.demands.is_empty() || segment.differs || !segment.is_fetched_in_part() {
-            return;
-        }
-        let rescue = self.rescue_at(segment, slack);
-        if rescue > self.now {
-            return self.wake_at(rescue);
-        }
-        self.stats.rescues += 1;
-        self.abort_fetch(id);
-        let missing = self.segments.get(&id).and_then(|segment| segment.missing_range());
-        self.fetch(id, missing);
     }
 
     /// Whether this peer should fetch a segment that is not urgent.
@@ -208,17 +171,7 @@ impl Engine {
         if self.ready().any(|(_, neighbour)| neighbour.is_seed() && is_near(neighbour)) {
             return Some(Plan::Wait);
         }
-        let since = segment.since.unwrap_or(self.now);
-        let Some(place) = order.iter().position(|nonce| *nonce == self.nonce) else {
-            // Where nobody who should has said anything, the list may be a lie: the neighbours see to themselves.
-            let doubt = since + DOUBT;
-            let heard = self.under_way.contains_key(&id) || self.ready().any(|(_, neighbour)| neighbour.holds_any(id));
-            return match heard {
-                true => Some(Plan::Wait),
-                false if doubt > self.now => Some(Plan::WaitUntil(doubt)),
-                false => None,
-            };
-        };
+        let Some(place) = order.iter().position(|nonce| *nonce == self.nonce) else { return Some(Plan::Wait) };
         let count = segment.len.map_or(0, SegmentLen::chunk_count);
         // Chunks can be passed on one by one only where their hashes are known; else one goes for the whole segment.
         let stripes =
@@ -237,7 +190,7 @@ impl Engine {
         };
         let whole = stripes == 1;
         let coming = if count == 0 { under_way.is_some() } else { chunks.iter().all(is_coming) };
-        let turn = since + RANK_STEP * backup;
+        let turn = segment.since.unwrap_or(self.now) + RANK_STEP * backup;
         Some(match (coming, whole) {
             (true, _) => Plan::Wait,
             (false, _) if turn > self.now => Plan::WaitUntil(turn),
@@ -288,23 +241,9 @@ impl Engine {
 
     /// Somebody fetches these chunks from the origin, all of them where there is no range.
     pub(crate) fn on_fetching(&mut self, peer: PeerId, id: SegmentId, chunks: Option<ChunkRange>) {
-        // Only what this viewer is about to want is worth remembering, and passing on.
-        if !self.is_at_hand(id) || !self.note_under_way(id, chunks) {
-            return;
-        }
-        let Some(under_way) = self.under_way.get_mut(&id) else { return };
-        under_way.passed_on += 1;
-        if self.timeline.is_live(id.track) && under_way.passed_on <= MAX_PASSED_ON {
+        if self.note_under_way(id, chunks) && self.timeline.is_live(id.track) {
             self.tell_viewers(&[Message::Fetching { segment: id, chunks }], Some(peer));
         }
-    }
-
-    /// Whether `id` is near what the player demanded last of its track.
-    fn is_at_hand(&self, id: SegmentId) -> bool {
-        self.latest.values().any(|last| {
-            let window = last.seq.0.saturating_sub(1)..=last.seq.0.saturating_add(AHEAD + 1);
-            last.track == id.track && window.contains(&id.seq.0)
-        })
     }
 
     /// Returns whether that is news.
@@ -354,8 +293,7 @@ impl Engine {
     }
 
     pub(crate) fn fetches_under_way(&self) -> Vec<(SegmentId, Option<ChunkRange>)> {
-        let chunks = |id: &SegmentId| self.segments.get(id).and_then(|segment| segment.fetched_chunks());
-        self.fetches.values().map(|id| (*id, chunks(id))).collect()
+        self.fetches.values().map(|id| (*id, None)).collect()
     }
 
     pub(crate) fn abort_fetch(&mut self, id: SegmentId) {
