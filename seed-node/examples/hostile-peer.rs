@@ -70,6 +70,7 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
         upload_cap: None,
         viewers: 256,
         also_trusted: Vec::new(),
+        cache: None,
         transport: RtcTransport::default(),
     };
     let (_seed, mut events) = Seed::start_tampering(http, config, Some(Box::new(FlipBits)));

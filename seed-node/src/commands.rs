@@ -60,6 +60,8 @@ pub(crate) enum CommandError {
     Faults(usize),
     #[error("none of the streams can be opened, see above")]
     NothingOpened,
+    #[error("cannot use {} for the cache: {cause}", .folder.display())]
+    Cache { folder: PathBuf, cause: io::Error },
     #[error("cannot listen on {address}: {cause}; give another address with --http")]
     Listen { address: SocketAddr, cause: io::Error },
     #[error("cannot start: {0}")]

@@ -140,6 +140,31 @@ pub struct Validator {
 }
 
 impl Validator {
+    /// The validator with these values; an empty one, or one that no header may have, is none.
+    #[must_use]
+    pub fn new(etag: &[u8], modified: &[u8]) -> Self {
+        let value = |bytes: &[u8]| if bytes.is_empty() { None } else { HeaderValue::from_bytes(bytes).ok() };
+        Self { etag: value(etag), modified: value(modified) }
+    }
+
+    /// The entity tag.
+    #[must_use]
+    pub fn etag(&self) -> Option<&[u8]> {
+        self.etag.as_ref().map(HeaderValue::as_bytes)
+    }
+
+    /// When it was modified last.
+    #[must_use]
+    pub fn modified(&self) -> Option<&[u8]> {
+        self.modified.as_ref().map(HeaderValue::as_bytes)
+    }
+
+    /// Whether the origin said anything to tell states by.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.etag.is_none() && self.modified.is_none()
+    }
+
     fn of(headers: &HeaderMap) -> Self {
         Self { etag: headers.get(ETAG).cloned(), modified: headers.get(LAST_MODIFIED).cloned() }
     }
@@ -200,20 +225,34 @@ impl Http {
         limit: usize,
         attempts: u32,
     ) -> Result<Fetched, HttpError> {
+        self.get_valid(url, range, limit, attempts).await.map(|(fetched, _)| fetched)
+    }
+
+    /// The same, with what tells this state of the resource from the next.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn get_valid(
+        &self,
+        url: &Url,
+        range: Option<Range>,
+        limit: usize,
+        attempts: u32,
+    ) -> Result<(Fetched, Validator), HttpError> {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut attempt = 1;
         loop {
-            let result = match disk::path(url) {
-                Some(path) => disk::read(url, path, range, limit).await,
-                None => self.get_once(url, range, limit).await,
-            };
-            match result {
+            let mut validator = Validator::default();
+            // Without anything to compare with, it always comes.
+            match self.get_changed(url, range, limit, &mut validator).await {
+                Ok(Some(fetched)) => return Ok((fetched, validator)),
+                Ok(None) => return Err(HttpError::Status { url: url.to_string(), status: StatusCode::NOT_MODIFIED }),
                 Err(error) if error.is_transient() && attempt < attempts => {
                     attempt += 1;
                     tracing::debug!(%url, %error, "trying again");
                     sleep(backoff.next_delay()).await;
                 }
-                result => return result,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -226,19 +265,20 @@ impl Http {
     pub async fn get_changed(
         &self,
         url: &Url,
+        range: Option<Range>,
         limit: usize,
         validator: &mut Validator,
     ) -> Result<Option<Fetched>, HttpError> {
         if let Some(path) = disk::path(url) {
-            return disk::read(url, path, None, limit).await.map(Some);
+            return disk::read(url, path, range, limit).await.map(Some);
         }
-        let response = self.send(url, None, validator.headers()).await?;
+        let response = self.send(url, range, validator.headers()).await?;
         if response.status() == StatusCode::NOT_MODIFIED {
             return Ok(None);
         }
         let response = successful(url, response)?;
         let fresh = Validator::of(response.headers());
-        let fetched = take_in(url, response, limit).await?;
+        let fetched = take_range(url, response, range, limit).await?;
         // Only what came whole counts as seen.
         *validator = fresh;
         Ok(Some(fetched))
@@ -262,18 +302,17 @@ impl Http {
         }
         request.send().await.map_err(|error| HttpError::Unreachable { url: url.to_string(), cause: root_cause(&error) })
     }
+}
 
-    async fn get_once(&self, url: &Url, range: Option<Range>, limit: usize) -> Result<Fetched, HttpError> {
-        let response = self.request(url, range).await?;
-        if range.is_some() && response.status() != StatusCode::PARTIAL_CONTENT {
-            return Err(HttpError::NoRanges { url: url.to_string() });
-        }
-        let fetched = take_in(url, response, limit).await?;
-        if range.is_some_and(|range| range.len != fetched.bytes.len() as u64) {
-            return Err(HttpError::NoRanges { url: url.to_string() });
-        }
-        Ok(fetched)
+async fn take_range(url: &Url, response: Response, range: Option<Range>, limit: usize) -> Result<Fetched, HttpError> {
+    if range.is_some() && response.status() != StatusCode::PARTIAL_CONTENT {
+        return Err(HttpError::NoRanges { url: url.to_string() });
     }
+    let fetched = take_in(url, response, limit).await?;
+    if range.is_some_and(|range| range.len != fetched.bytes.len() as u64) {
+        return Err(HttpError::NoRanges { url: url.to_string() });
+    }
+    Ok(fetched)
 }
 
 fn successful(url: &Url, response: Response) -> Result<Response, HttpError> {

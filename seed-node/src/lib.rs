@@ -6,12 +6,14 @@
 //!   connections, and does what the engine says.
 //! - [`transport`]: data channels, behind a trait. [`signalling`]: the client of the signalling server.
 //! - [`settings`] and [`operation`]: what an operator says to a seed, and sees of it.
-//! - [`seed`] and [`viewer`]: the two uses of a node. [`http`] and [`backoff`]: what all of them need.
+//! - [`seed`] and [`viewer`]: the two uses of a node. [`http`], [`cache`] and [`backoff`]: what all of
+//!   them need.
 //!
 //! What to fetch, ask, send or refuse is decided in the engine and nowhere here. A node never waits for a peer: what a
 //! connection cannot take in time costs that connection.
 
 pub mod backoff;
+pub mod cache;
 pub mod http;
 pub mod key;
 pub mod node;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use url::Url;
 
+use crate::cache::DiskCache;
 use crate::http::Http;
 use crate::key::Key;
 use crate::node::{Node, NodeConfig, NodeEvent, NodeHandle, Tamper};
@@ -48,6 +49,8 @@ pub struct SeedConfig {
     pub upload_cap: Option<u64>,
     /// Most viewers at once.
     pub viewers: u16,
+    /// Where segments are kept for the next start.
+    pub cache: Option<Arc<DiskCache>>,
     /// The sockets; several seeds of one process may share them.
     pub transport: RtcTransport,
 }
@@ -99,7 +102,7 @@ impl Seed {
             tamper,
         });
         let (pulled_tx, pulled) = mpsc::channel(MIRROR_QUEUE);
-        let mirror = Mirror { http, budget: config.memory, events: pulled_tx };
+        let mirror = Mirror { http, budget: config.memory, cache: config.cache, events: pulled_tx };
         let signer = config.key.map(|key| Signer::new(key, scope));
         let published = Arc::<Published>::default();
         let publisher = Publisher::new(node.handle().clone(), signer, Arc::clone(&published)).run(pulled);

@@ -16,6 +16,9 @@ const VIEWERS: u16 = 256;
 /// Most bytes of a stream in memory, where nothing else is said.
 const MEMORY: u64 = 1 << 30;
 
+/// Most bytes on disk, where nothing else is said.
+const CACHE_SIZE: u64 = 10 << 30;
+
 /// What the streams of a process share.
 #[derive(Debug, Default, Clone, PartialEq, Args, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -43,6 +46,12 @@ pub struct Settings {
     /// Where to answer /metrics and /healthz, such as 127.0.0.1:9110; nowhere by default.
     #[arg(long, value_name = "ADDR")]
     pub http: Option<SocketAddr>,
+    /// A folder for segments, so that they need not be pulled again after a restart; none by default.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Most bytes in that folder; 10 GiB by default.
+    #[arg(long, value_name = "BYTES")]
+    pub cache_size: Option<u64>,
     /// The streams, in a file.
     #[arg(skip)]
     pub stream: Vec<Stream>,
@@ -161,6 +170,12 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// The most bytes on disk.
+    #[must_use]
+    pub fn cache_size(&self) -> u64 {
+        self.cache_size.unwrap_or(CACHE_SIZE)
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -172,7 +187,7 @@ impl Settings {
             .map_err(|error| SettingsError::Parse { path: path.to_owned(), error: Box::new(error) })?;
         // Files named in a file lie beside it, wherever the program was started.
         let folder = path.parent().unwrap_or(Path::new(""));
-        settings.key.iter_mut().for_each(|key| *key = folder.join(&*key));
+        settings.key.iter_mut().chain(&mut settings.cache).for_each(|path| *path = folder.join(&*path));
         Ok(settings)
     }
 
@@ -202,6 +217,8 @@ impl Settings {
             bind: or(self.bind, file.bind),
             public_ip: or(self.public_ip, file.public_ip),
             http: self.http.or(file.http),
+            cache: self.cache.or(file.cache),
+            cache_size: self.cache_size.or(file.cache_size),
             stream: streams,
         })
     }
@@ -261,7 +278,10 @@ mod tests {
         }
         let settings: toml::Table = plain.parse().unwrap();
         let names: Vec<&str> = settings.keys().map(String::as_str).collect();
-        assert_eq!(names, ["bind", "http", "key", "public-ip", "signal", "stream", "token", "udp-port"]);
+        assert_eq!(
+            names,
+            ["bind", "cache", "cache-size", "http", "key", "public-ip", "signal", "stream", "token", "udp-port"]
+        );
         let stream = settings["stream"][0].as_table().unwrap();
         let names: Vec<&str> = stream.keys().map(String::as_str).collect();
         assert_eq!(names, ["from", "integrity", "memory", "src", "swarm", "track", "upload-cap", "viewers"]);

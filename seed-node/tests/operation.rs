@@ -162,3 +162,25 @@ async fn the_snippet_has_key_and_addresses_filled_in() {
         assert!(text.contains(part), "{part} is not in {text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_the_segments_come_from_the_disk() {
+    let (origin, signal, key) = (Origin::start().await, Signal::start().await, key());
+    origin.put_vod(3, 100_000);
+    let folder = tempfile::tempdir().unwrap();
+    key.save(&folder.path().join("key")).unwrap();
+    for _ in 0..2 {
+        let http = free_port();
+        let (address, source) = (format!("127.0.0.1:{http}"), origin.url("/v/a.m3u8"));
+        let mut arguments = vec!["run", "--src", source.as_str(), "--signal", signal.url.as_str(), "--key", "key"];
+        arguments.extend(["--swarm", "film", "--cache", "cache", "--http", &address]);
+        let seed = program(folder.path(), &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let _seed = Running(seed);
+        let published = ["headwater_seed_published_segments_total{stream=\"film\"} 3\n"];
+        until_it_says(&format!("http://{address}/metrics"), &published).await;
+    }
+    for seq in 0..3 {
+        assert_eq!(origin.requests(&format!("/v/{seq}.ts")), 1, "segment {seq}");
+    }
+    signal.stop().await;
+}

@@ -1,10 +1,11 @@
 //! `headwater-seed run`: one process, one UDP port, one or many streams.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use headwater_seed::cache::DiskCache;
 use headwater_seed::http::Http;
 use headwater_seed::key::Key;
 use headwater_seed::node::NodeEvent;
@@ -44,12 +45,19 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
     for address in transport.bind().map_err(CommandError::Bind)? {
         tracing::debug!(%address, "bound");
     }
-    let http = Http::new()?;
+    let cache = match &settings.cache {
+        Some(folder) => {
+            let opened = DiskCache::open(folder, settings.cache_size());
+            Some(opened.map_err(|cause| CommandError::Cache { folder: folder.clone(), cause })?)
+        }
+        None => None,
+    };
+    let shared = Shared { http: Http::new()?, settings: settings.clone(), folder, transport, cache };
     let mut seeds = Vec::new();
     let mut watched = Vec::new();
     let mut watching = JoinSet::new();
     for stream in &settings.stream {
-        let opened = open(&http, &settings, stream, &folder, &transport).await;
+        let opened = open(&shared, stream).await;
         let (seed, events, swarm, tracks) = match opened {
             // One stream that cannot be opened does not keep the others from starting.
             Err(error) if settings.stream.len() > 1 => {
@@ -85,13 +93,18 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
     result
 }
 
-async fn open(
-    http: &Http,
-    settings: &Settings,
-    stream: &Stream,
-    folder: &Path,
-    transport: &RtcTransport,
-) -> Result<(Seed, Receiver<NodeEvent>, SwarmName, usize), CommandError> {
+/// What the streams share.
+struct Shared {
+    http: Http,
+    settings: Settings,
+    /// Where the settings file lies.
+    folder: PathBuf,
+    transport: RtcTransport,
+    cache: Option<Arc<DiskCache>>,
+}
+
+async fn open(shared: &Shared, stream: &Stream) -> Result<(Seed, Receiver<NodeEvent>, SwarmName, usize), CommandError> {
+    let Shared { http, settings, folder, transport, cache } = shared;
     let src = stream.src.clone().ok_or(SettingsError::NoSource)?;
     let signal = settings.signal.clone().ok_or(SettingsError::NoSignal)?;
     let mut keys = match stream.integrity {
@@ -118,6 +131,7 @@ async fn open(
         memory: stream.memory(),
         upload_cap: stream.upload_cap,
         viewers: stream.viewers(),
+        cache: cache.clone(),
         transport: transport.clone(),
     };
     let (seed, events) = Seed::start(http.clone(), config);

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
 use headwater_swarm::{MediaTime, PlaylistSegment, PlaylistUpdate};
-use headwater_wire::limits::MAX_SEGMENT_LEN;
 use headwater_wire::{SegmentId, SeqNo, TrackId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -17,16 +16,15 @@ use tokio::time::sleep;
 use url::Url;
 
 use super::playlist::{Listed, Media};
+use super::pull::Puller;
 use super::{Source, Track, load_changed};
 use crate::backoff::{Backoff, jitter};
+use crate::cache::DiskCache;
 use crate::http::{Http, HttpError, Validator};
 use crate::node::Location;
 
 /// Requests to the origin at once: enough to fill its link, few enough to be polite.
 const PARALLEL: usize = 4;
-
-/// How often a segment is tried before it is given up (in a live stream: until the next look at the playlist).
-const ATTEMPTS: u32 = 5;
 
 /// How often a live segment is given up before it is left alone.
 const MAX_FAILURES: u8 = 3;
@@ -64,6 +62,8 @@ pub struct Mirror {
     pub http: Http,
     /// How many bytes of a finished stream to pull.
     pub budget: u64,
+    /// Where segments are kept for the next start.
+    pub cache: Option<Arc<DiskCache>>,
     /// Who listens. A full queue holds the mirror back.
     pub events: mpsc::Sender<MirrorEvent>,
 }
@@ -79,7 +79,7 @@ impl Mirror {
         let room = Arc::new(Semaphore::new(PARALLEL));
         for track in live {
             let follower = Follower {
-                http: self.http.clone(),
+                puller: Puller { http: self.http.clone(), cache: self.cache.clone(), live: true },
                 events: self.events.clone(),
                 room: Arc::clone(&room),
                 progress: Progress::new(track.id),
@@ -105,8 +105,9 @@ impl Mirror {
                 interleaved.extend(track.media.segments.get(place).map(|listed| (track.id, listed.clone())));
             }
         }
+        let puller = &Puller { http: self.http.clone(), cache: self.cache.clone(), live: false };
         let mut pulls = stream::iter(interleaved.into_iter().map(|(track, listed)| async move {
-            let result = pull_segment(&self.http, &listed.location).await;
+            let result = puller.pull(&listed.location).await;
             (SegmentId { track, seq: listed.seq }, result)
         }))
         .buffered(PARALLEL);
@@ -132,11 +133,6 @@ impl Mirror {
         tracing::info!(bytes = pulled, "the whole stream is here");
         Ok(())
     }
-}
-
-async fn pull_segment(http: &Http, location: &Location) -> Result<Bytes, HttpError> {
-    let fetched = http.get(&location.url, location.range, MAX_SEGMENT_LEN as usize, ATTEMPTS).await?;
-    Ok(fetched.bytes)
 }
 
 /// What of a track's playlists has been told.
@@ -179,7 +175,7 @@ struct Pull {
 
 /// Follows one live track.
 struct Follower {
-    http: Http,
+    puller: Puller,
     events: mpsc::Sender<MirrorEvent>,
     room: Arc<Semaphore>,
     progress: Progress,
@@ -195,7 +191,7 @@ impl Follower {
     async fn run(mut self, media: Media) -> Result<(), Unheard> {
         let mut under_way = JoinSet::new();
         let (playlists_tx, mut playlists) = mpsc::channel(1);
-        let watcher = watch(self.http.clone(), self.url.clone(), media.target, playlists_tx);
+        let watcher = watch(self.puller.http.clone(), self.url.clone(), media.target, playlists_tx);
         let watcher = tokio::spawn(watcher);
         self.take_in(&media, &mut under_way).await?;
         let mut live = true;
@@ -245,11 +241,11 @@ impl Follower {
                 tracing::error!(segment = %listed.seq, %was, %now, "a segment changed its address; the first one stays");
             } else if pull.idle && pull.failures < MAX_FAILURES {
                 pull.idle = false;
-                let (http, room, listed) = (self.http.clone(), Arc::clone(&self.room), listed.clone());
+                let (puller, room, listed) = (self.puller.clone(), Arc::clone(&self.room), listed.clone());
                 under_way.spawn(async move {
                     // The semaphore is never closed.
                     let permit = room.acquire_owned().await.ok();
-                    let result = pull_segment(&http, &listed.location).await;
+                    let result = puller.pull(&listed.location).await;
                     (listed, result, permit)
                 });
             }

@@ -3,6 +3,7 @@
 
 pub mod mirror;
 pub mod playlist;
+mod pull;
 
 use std::collections::BTreeMap;
 
@@ -197,7 +198,7 @@ pub(crate) async fn load_changed(
     url: &Url,
     validator: &mut Validator,
 ) -> Result<Option<Media>, SourceError> {
-    let Some(file) = http.get_changed(url, MAX_PLAYLIST_LEN, validator).await? else { return Ok(None) };
+    let Some(file) = http.get_changed(url, None, MAX_PLAYLIST_LEN, validator).await? else { return Ok(None) };
     match read(url, &file)? {
         Playlist::Media(media) => Ok(Some(media)),
         Playlist::Multivariant(_) => Err(SourceError::Nested(url.to_string())),

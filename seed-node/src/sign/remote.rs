@@ -69,7 +69,8 @@ pub async fn sign_url(
     let mut expected = source.tracks.iter().map(|track| track.media.segments.len()).sum::<usize>();
 
     let (events_tx, mut events) = mpsc::channel(QUEUE);
-    let mirror = tokio::spawn(Mirror { http: http.clone(), budget: u64::MAX, events: events_tx }.run(source));
+    let mirror =
+        tokio::spawn(Mirror { http: http.clone(), budget: u64::MAX, cache: None, events: events_tx }.run(source));
     while let Some(event) = events.recv().await {
         match event {
             MirrorEvent::Playlist { update, .. } if update.live => {

@@ -259,6 +259,7 @@ async fn start(
         upload_cap: None,
         viewers: 256,
         also_trusted: Vec::new(),
+        cache: None,
         transport: RtcTransport::default(),
     };
     let (seed, mut events) = Seed::start_tampering(http, config, tamper);
