@@ -62,7 +62,7 @@ pub(crate) enum CommandError {
     NothingOpened,
     #[error("cannot use {} for the cache: {cause}", .folder.display())]
     Cache { folder: PathBuf, cause: io::Error },
-    #[error("cannot listen on {address}: {cause}; give another address with --http")]
+    #[error("cannot listen on {address}: {cause}; give another address")]
     Listen { address: SocketAddr, cause: io::Error },
     #[error("cannot start: {0}")]
     Runtime(io::Error),

@@ -5,6 +5,7 @@
 //! - [`node`]: the shell around `headwater_swarm`'s engine: one task that owns the engine, the [`store`] and all
 //!   connections, and does what the engine says.
 //! - [`transport`]: data channels, behind a trait. [`signalling`]: the client of the signalling server.
+//! - [`serve`]: the same content over HTTP.
 //! - [`settings`] and [`operation`]: what an operator says to a seed, and sees of it.
 //! - [`seed`] and [`viewer`]: the two uses of a node. [`http`], [`cache`] and [`backoff`]: what all of
 //!   them need.
@@ -20,6 +21,7 @@ pub mod node;
 pub mod operation;
 pub mod origin;
 pub mod seed;
+pub mod serve;
 pub mod settings;
 pub mod sign;
 pub mod signalling;

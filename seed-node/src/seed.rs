@@ -18,6 +18,7 @@ use crate::key::Key;
 use crate::node::{Node, NodeConfig, NodeEvent, NodeHandle, Tamper};
 use crate::origin::Source;
 use crate::origin::mirror::Mirror;
+use crate::origin::pull::Puller;
 use crate::sign::Signer;
 use crate::signalling::Membership;
 use crate::transport::rtc::RtcTransport;
@@ -62,6 +63,7 @@ pub struct Seed {
     mirror: JoinHandle<()>,
     publisher: JoinHandle<()>,
     published: Arc<Published>,
+    puller: Puller,
 }
 
 impl Seed {
@@ -101,13 +103,14 @@ impl Seed {
             origin: None,
             tamper,
         });
+        let puller = Puller::new(http, config.cache, config.source.is_live());
         let (pulled_tx, pulled) = mpsc::channel(MIRROR_QUEUE);
-        let mirror = Mirror { http, budget: config.memory, cache: config.cache, events: pulled_tx };
+        let mirror = Mirror { puller: puller.clone(), budget: config.memory, events: pulled_tx };
         let signer = config.key.map(|key| Signer::new(key, scope));
         let published = Arc::<Published>::default();
         let publisher = Publisher::new(node.handle().clone(), signer, Arc::clone(&published)).run(pulled);
         let mirror = tokio::spawn(mirror.run(config.source));
-        (Self { node, mirror, publisher: tokio::spawn(publisher), published }, events)
+        (Self { node, mirror, publisher: tokio::spawn(publisher), published, puller }, events)
     }
 
     /// A handle to its node.
@@ -120,6 +123,12 @@ impl Seed {
     #[must_use]
     pub fn published(&self) -> &Arc<Published> {
         &self.published
+    }
+
+    /// What pulls its segments: others who want one may ask it, and the origin is asked once.
+    #[must_use]
+    pub fn puller(&self) -> &Puller {
+        &self.puller
     }
 
     /// Says goodbye to everyone and stops.

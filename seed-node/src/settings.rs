@@ -46,6 +46,10 @@ pub struct Settings {
     /// Where to answer /metrics and /healthz, such as 127.0.0.1:9110; nowhere by default.
     #[arg(long, value_name = "ADDR")]
     pub http: Option<SocketAddr>,
+    /// Where to serve the same content over HTTP, such as 0.0.0.0:8080: the streams' `src` then lead here, and `from` says
+    /// where the origin is; nowhere by default.
+    #[arg(long, value_name = "ADDR")]
+    pub serve: Option<SocketAddr>,
     /// A folder for segments, so that they need not be pulled again after a restart; none by default.
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
@@ -217,6 +221,7 @@ impl Settings {
             bind: or(self.bind, file.bind),
             public_ip: or(self.public_ip, file.public_ip),
             http: self.http.or(file.http),
+            serve: self.serve.or(file.serve),
             cache: self.cache.or(file.cache),
             cache_size: self.cache_size.or(file.cache_size),
             stream: streams,
@@ -280,7 +285,19 @@ mod tests {
         let names: Vec<&str> = settings.keys().map(String::as_str).collect();
         assert_eq!(
             names,
-            ["bind", "cache", "cache-size", "http", "key", "public-ip", "signal", "stream", "token", "udp-port"]
+            [
+                "bind",
+                "cache",
+                "cache-size",
+                "http",
+                "key",
+                "public-ip",
+                "serve",
+                "signal",
+                "stream",
+                "token",
+                "udp-port"
+            ]
         );
         let stream = settings["stream"][0].as_table().unwrap();
         let names: Vec<&str> = stream.keys().map(String::as_str).collect();

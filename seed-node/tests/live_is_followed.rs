@@ -10,6 +10,7 @@ use headwater_seed::http::Http;
 use headwater_seed::node::NodeEvent;
 use headwater_seed::origin::Source;
 use headwater_seed::origin::mirror::{Mirror, MirrorEvent};
+use headwater_seed::origin::pull::Puller;
 use headwater_swarm::Event;
 use headwater_wire::SeqNo;
 use support::{Origin, PATIENCE, Signal, holds, key, seed, segment_bytes, until, viewer};
@@ -26,7 +27,8 @@ async fn the_window_first_then_what_appears_each_segment_once() {
     let source = Source::open(&http, &origin.url("/l/a.m3u8")).await.unwrap();
     assert!(source.is_live());
     let (events_tx, mut events) = mpsc::channel(4);
-    let mirror = tokio::spawn(Mirror { http, budget: 1 << 20, cache: None, events: events_tx }.run(source));
+    let mirror =
+        tokio::spawn(Mirror { puller: Puller::new(http, None, true), budget: 1 << 20, events: events_tx }.run(source));
 
     let mut pulled = Vec::new();
     let mut first_listed = SeqNo(0);

@@ -12,6 +12,7 @@ use headwater_seed::node::NodeEvent;
 use headwater_seed::operation::{Streams, Watched, serve};
 use headwater_seed::origin::Source;
 use headwater_seed::seed::{Seed, SeedConfig};
+use headwater_seed::serve::Served;
 use headwater_seed::settings::{Settings, SettingsError, Stream};
 use headwater_seed::transport::rtc::{MuxOptions, RtcTransport};
 use headwater_wire::SwarmName;
@@ -55,10 +56,11 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
     let shared = Shared { http: Http::new()?, settings: settings.clone(), folder, transport, cache };
     let mut seeds = Vec::new();
     let mut watched = Vec::new();
+    let mut served = Vec::new();
     let mut watching = JoinSet::new();
     for stream in &settings.stream {
         let opened = open(&shared, stream).await;
-        let (seed, events, swarm, tracks) = match opened {
+        let Opened { seed, events, swarm, tracks, addresses } = match opened {
             // One stream that cannot be opened does not keep the others from starting.
             Err(error) if settings.stream.len() > 1 => {
                 tracing::error!(src = ?stream.src.as_ref().map(url::Url::as_str), "{error}");
@@ -66,6 +68,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
             }
             opened => opened?,
         };
+        let (src, from) = addresses;
+        served.push(Served::new(src, from, seed.puller().clone(), Arc::clone(seed.published())));
         let one = Arc::new(Watched::new(swarm.to_string(), seed.handle().clone(), Arc::clone(seed.published())));
         watching.spawn(watch(Arc::clone(&one), events, swarm, tracks));
         watched.push(one);
@@ -80,6 +84,11 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
             serve(address, Arc::clone(&streams)).await.map_err(|cause| CommandError::Listen { address, cause })?;
         tracing::info!(%bound, "answering /metrics and /healthz");
     }
+    if let Some(address) = settings.serve {
+        let served = headwater_seed::serve::serve(address, served).await;
+        let bound = served.map_err(|cause| CommandError::Listen { address, cause })?;
+        tracing::info!(%bound, "serving the content over HTTP");
+    }
     let drawing = io::stderr().is_terminal().then(|| tokio::spawn(draw(Arc::clone(&streams))));
     let result = tokio::select! {
         () = stopped() => Ok(()),
@@ -93,6 +102,16 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
     result
 }
 
+/// A stream that is being seeded.
+struct Opened {
+    seed: Seed,
+    events: Receiver<NodeEvent>,
+    swarm: SwarmName,
+    tracks: usize,
+    /// As viewers know it, and where it is pulled from.
+    addresses: (url::Url, url::Url),
+}
+
 /// What the streams share.
 struct Shared {
     http: Http,
@@ -103,7 +122,7 @@ struct Shared {
     cache: Option<Arc<DiskCache>>,
 }
 
-async fn open(shared: &Shared, stream: &Stream) -> Result<(Seed, Receiver<NodeEvent>, SwarmName, usize), CommandError> {
+async fn open(shared: &Shared, stream: &Stream) -> Result<Opened, CommandError> {
     let Shared { http, settings, folder, transport, cache } = shared;
     let src = stream.src.clone().ok_or(SettingsError::NoSource)?;
     let signal = settings.signal.clone().ok_or(SettingsError::NoSignal)?;
@@ -135,7 +154,7 @@ async fn open(shared: &Shared, stream: &Stream) -> Result<(Seed, Receiver<NodeEv
         transport: transport.clone(),
     };
     let (seed, events) = Seed::start(http.clone(), config);
-    Ok((seed, events, swarm, tracks))
+    Ok(Opened { seed, events, swarm, tracks, addresses: (src, from) })
 }
 
 /// Follows one stream; ends with it.

@@ -69,7 +69,7 @@ pub struct OriginAccess {
 }
 
 /// Where a segment is at the origin.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
     /// Of the file.
     pub url: Url,

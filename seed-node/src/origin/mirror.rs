@@ -19,7 +19,6 @@ use super::playlist::{Listed, Media};
 use super::pull::Puller;
 use super::{Source, Track, load_changed};
 use crate::backoff::{Backoff, jitter};
-use crate::cache::DiskCache;
 use crate::http::{Http, HttpError, Validator};
 use crate::node::Location;
 
@@ -58,12 +57,10 @@ pub enum MirrorEvent {
 /// Pulls a stream until it has ended, or until nobody listens any more.
 #[derive(Debug, Clone)]
 pub struct Mirror {
-    /// The client.
-    pub http: Http,
+    /// Pulls the segments.
+    pub puller: Puller,
     /// How many bytes of a finished stream to pull.
     pub budget: u64,
-    /// Where segments are kept for the next start.
-    pub cache: Option<Arc<DiskCache>>,
     /// Who listens. A full queue holds the mirror back.
     pub events: mpsc::Sender<MirrorEvent>,
 }
@@ -79,7 +76,7 @@ impl Mirror {
         let room = Arc::new(Semaphore::new(PARALLEL));
         for track in live {
             let follower = Follower {
-                puller: Puller { http: self.http.clone(), cache: self.cache.clone(), live: true },
+                puller: self.puller.clone(),
                 events: self.events.clone(),
                 room: Arc::clone(&room),
                 progress: Progress::new(track.id),
@@ -105,7 +102,7 @@ impl Mirror {
                 interleaved.extend(track.media.segments.get(place).map(|listed| (track.id, listed.clone())));
             }
         }
-        let puller = &Puller { http: self.http.clone(), cache: self.cache.clone(), live: false };
+        let puller = &self.puller;
         let mut pulls = stream::iter(interleaved.into_iter().map(|(track, listed)| async move {
             let result = puller.pull(&listed.location).await;
             (SegmentId { track, seq: listed.seq }, result)
@@ -191,7 +188,7 @@ impl Follower {
     async fn run(mut self, media: Media) -> Result<(), Unheard> {
         let mut under_way = JoinSet::new();
         let (playlists_tx, mut playlists) = mpsc::channel(1);
-        let watcher = watch(self.puller.http.clone(), self.url.clone(), media.target, playlists_tx);
+        let watcher = watch(self.puller.http().clone(), self.url.clone(), media.target, playlists_tx);
         let watcher = tokio::spawn(watcher);
         self.take_in(&media, &mut under_way).await?;
         let mut live = true;

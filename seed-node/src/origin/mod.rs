@@ -3,7 +3,7 @@
 
 pub mod mirror;
 pub mod playlist;
-mod pull;
+pub mod pull;
 
 use std::collections::BTreeMap;
 
@@ -70,6 +70,8 @@ pub struct Track {
 pub struct Source {
     /// Its address, as the publisher and the embed code give it.
     pub url: Url,
+    /// Where it is pulled from.
+    pub from: Url,
     /// Its tracks; at least one.
     pub tracks: Vec<Track>,
 }
@@ -93,7 +95,7 @@ impl Source {
         let renditions = match playlist {
             Playlist::Media(media) => {
                 let track = track(url, url.clone(), MediaKind::Main, media);
-                return Ok(Self { url: public.clone(), tracks: vec![track] });
+                return Ok(Self { url: public.clone(), from: url.clone(), tracks: vec![track] });
             }
             Playlist::Multivariant(renditions) => renditions,
         };
@@ -119,7 +121,7 @@ impl Source {
             }
             tracing::warn!(%error, "leaving a rendition out");
         }
-        Ok(Self { url: public.clone(), tracks: tracks.into_values().collect() })
+        Ok(Self { url: public.clone(), from: url.clone(), tracks: tracks.into_values().collect() })
     }
 
     /// Keeps the tracks whose name, the path of their playlist, is one of `wanted`; a star there stands for any text.

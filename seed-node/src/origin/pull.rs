@@ -1,9 +1,11 @@
-//! Pulling one segment: from the origin, or from the disk where the origin says that nothing has changed.
+//! Pulling segments, each once: whoever asks for one that is under way, or was pulled a moment ago, gets the same bytes.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use headwater_wire::limits::MAX_SEGMENT_LEN;
+use tokio::sync::OnceCell;
 
 use crate::cache::{Cached, DiskCache};
 use crate::http::{Http, HttpError, Validator};
@@ -12,31 +14,80 @@ use crate::node::Location;
 /// How often a segment is tried before it is given up (in a live stream: until the next look at the playlist).
 const ATTEMPTS: u32 = 5;
 
-/// Pulls segments.
+/// Bytes of segments pulled last that are kept for others who ask. The node's store shares their memory while it holds
+/// them.
+const MAX_RECENT_BYTES: usize = 128 * 1024 * 1024;
+
+/// One pull: under way, or done.
+type Flight = Arc<OnceCell<Bytes>>;
+
+#[derive(Debug, Default)]
+struct Flights {
+    by_location: BTreeMap<Location, Flight>,
+    /// Done, oldest first.
+    recent: VecDeque<(Location, usize)>,
+    recent_bytes: usize,
+}
+
+/// Pulls segments of one stream.
 #[derive(Debug, Clone)]
-pub(super) struct Puller {
-    pub(super) http: Http,
-    pub(super) cache: Option<Arc<DiskCache>>,
+pub struct Puller {
+    http: Http,
+    cache: Option<Arc<DiskCache>>,
     /// Whether the stream is live: then an address may come again with other bytes after its encoder has started anew.
-    pub(super) live: bool,
+    live: bool,
+    flights: Arc<Mutex<Flights>>,
 }
 
 impl Puller {
-    /// Pulls one.
-    pub(super) async fn pull(&self, location: &Location) -> Result<Bytes, HttpError> {
-        let cache = self.cache.as_ref().filter(|_| location.url.scheme() != "file");
-        let Some(cache) = cache else {
-            let fetched = self.http.get(&location.url, location.range, MAX_SEGMENT_LEN as usize, ATTEMPTS).await?;
-            return Ok(fetched.bytes);
+    /// Pulls segments of a stream, by way of the disk where there is a cache.
+    #[must_use]
+    pub fn new(http: Http, cache: Option<Arc<DiskCache>>, live: bool) -> Self {
+        Self { http, cache, live, flights: Arc::default() }
+    }
+
+    pub(crate) fn http(&self) -> &Http {
+        &self.http
+    }
+
+    fn flights(&self) -> std::sync::MutexGuard<'_, Flights> {
+        // Nothing panics while it holds the lock.
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Pulls one, unless somebody else does or has.
+    ///
+    /// # Errors
+    /// See [`HttpError`]. Whoever else waited tries again.
+    pub async fn pull(&self, location: &Location) -> Result<Bytes, HttpError> {
+        let flight = Arc::clone(self.flights().by_location.entry(location.clone()).or_default());
+        let mut first = false;
+        let result = flight
+            .get_or_try_init(|| {
+                first = true;
+                self.pull_anew(location)
+            })
+            .await
+            .cloned();
+        match &result {
+            Ok(bytes) if first => self.flights().land(location, bytes.len()),
+            Err(_) => self.flights().give_up(location, &flight),
+            Ok(_) => {}
+        }
+        result
+    }
+
+    async fn pull_anew(&self, location: &Location) -> Result<Bytes, HttpError> {
+        let limit = MAX_SEGMENT_LEN as usize;
+        let Some(cache) = self.cache.as_ref().filter(|_| location.url.scheme() != "file") else {
+            return self.http.get(&location.url, location.range, limit, ATTEMPTS).await.map(|fetched| fetched.bytes);
         };
-        let cached = load(cache, location).await;
-        let mut validator = cached.as_ref().map_or_else(Validator::default, |cached| cached.validator.clone());
-        if let Some(cached) = cached {
+        if let Some(cached) = load(cache, location).await {
+            let mut validator = cached.validator;
             if validator.is_empty() && !self.live {
                 return Ok(cached.bytes);
             }
             if !validator.is_empty() {
-                let limit = MAX_SEGMENT_LEN as usize;
                 match self.http.get_changed(&location.url, location.range, limit, &mut validator).await {
                     Ok(None) => return Ok(cached.bytes),
                     Ok(Some(fetched)) => {
@@ -47,10 +98,29 @@ impl Puller {
                 }
             }
         }
-        let limit = MAX_SEGMENT_LEN as usize;
         let (fetched, validator) = self.http.get_valid(&location.url, location.range, limit, ATTEMPTS).await?;
         keep(cache, location, validator, fetched.bytes.clone()).await;
         Ok(fetched.bytes)
+    }
+}
+
+impl Flights {
+    fn land(&mut self, location: &Location, len: usize) {
+        self.recent.push_back((location.clone(), len));
+        self.recent_bytes += len;
+        while self.recent_bytes > MAX_RECENT_BYTES {
+            let Some((oldest, len)) = self.recent.pop_front() else { break };
+            self.recent_bytes -= len;
+            self.by_location.remove(&oldest);
+        }
+    }
+
+    /// Unless another has taken its place.
+    fn give_up(&mut self, location: &Location, flight: &Flight) {
+        let is_empty = !flight.initialized();
+        if is_empty && self.by_location.get(location).is_some_and(|there| Arc::ptr_eq(there, flight)) {
+            self.by_location.remove(location);
+        }
     }
 }
 
@@ -59,7 +129,6 @@ async fn load(cache: &Arc<DiskCache>, location: &Location) -> Option<Cached> {
     tokio::task::spawn_blocking(move || cache.load(&location.url, location.range)).await.ok()?
 }
 
-/// Not waited for by whoever wants the bytes, but bounded by their number: at most as many as are pulled at once.
 async fn keep(cache: &Arc<DiskCache>, location: &Location, validator: Validator, bytes: Bytes) {
     let (cache, location) = (Arc::clone(cache), location.clone());
     let write = move || cache.store(&location.url, location.range, &validator, &bytes);

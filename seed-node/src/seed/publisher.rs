@@ -1,12 +1,14 @@
 //! Hashes and signs what the mirror pulls, and hands it to the node.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use headwater_wire::{RootHash, SegmentId, TrackId};
+use headwater_wire::catalogue::encode_file;
+use headwater_wire::limits::{MAX_BATCH_LEN, MAX_CATALOGUE_FILE_LEN};
+use headwater_wire::{RootHash, SegmentId, SignedBatch, TrackId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -24,6 +26,9 @@ const MAX_HELD: usize = 64;
 /// Bytes of them at most.
 const MAX_HELD_BYTES: usize = 32 * 1024 * 1024;
 
+/// Batches of a live stream that its catalogue file has: some minutes of a few renditions.
+const MAX_LIVE_BATCHES: usize = 1024;
+
 /// What was signed is remembered of this many segments, to notice when one changes.
 const MAX_REMEMBERED: usize = 100_000;
 
@@ -38,6 +43,25 @@ pub struct Published {
     pub batches: AtomicU64,
     /// Segments that were not published: of no length that a segment has, or changed after they were signed.
     pub refused: AtomicU64,
+    catalogue: Mutex<VecDeque<SignedBatch>>,
+}
+
+impl Published {
+    /// The catalogue file as it would lie beside the playlist.
+    #[must_use]
+    pub fn catalogue(&self) -> Vec<u8> {
+        // Nothing panics while it holds the lock.
+        encode_file(&*self.catalogue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, batches: &[SignedBatch], live: bool) {
+        self.batches.fetch_add(batches.len() as u64, Ordering::Relaxed);
+        let mut catalogue = self.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
+        catalogue.extend(batches.iter().cloned());
+        let most = if live { MAX_LIVE_BATCHES } else { MAX_CATALOGUE_FILE_LEN / MAX_BATCH_LEN };
+        let surplus = catalogue.len().saturating_sub(most);
+        catalogue.drain(..surplus);
+    }
 }
 
 /// Between the mirror and the node.
@@ -129,7 +153,7 @@ impl Publisher {
             for (track, entries) in tracks {
                 match signer.sign(track, &entries) {
                     Ok(batches) => {
-                        self.counters.batches.fetch_add(batches.len() as u64, Ordering::Relaxed);
+                        self.counters.note(&batches, self.live.contains(&track));
                         for batch in batches {
                             self.node.add_own_batch(&batch).await;
                         }

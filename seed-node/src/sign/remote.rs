@@ -11,6 +11,7 @@ use super::file::{CatalogueFile, Changed, WriteError};
 use super::{Hashed, Signer};
 use crate::http::Http;
 use crate::origin::mirror::{Mirror, MirrorEvent};
+use crate::origin::pull::Puller;
 use crate::origin::{Source, SourceError};
 
 /// Segments pulled and not yet hashed.
@@ -68,9 +69,9 @@ pub async fn sign_url(
     let mut file = CatalogueFile::new(folder.join(format!("{name}{FILE_SUFFIX}")));
     let mut expected = source.tracks.iter().map(|track| track.media.segments.len()).sum::<usize>();
 
+    let puller = Puller::new(http.clone(), None, live);
     let (events_tx, mut events) = mpsc::channel(QUEUE);
-    let mirror =
-        tokio::spawn(Mirror { http: http.clone(), budget: u64::MAX, cache: None, events: events_tx }.run(source));
+    let mirror = tokio::spawn(Mirror { puller, budget: u64::MAX, events: events_tx }.run(source));
     while let Some(event) = events.recv().await {
         match event {
             MirrorEvent::Playlist { update, .. } if update.live => {
