@@ -1,6 +1,6 @@
 //! Signing: from the bytes of segments to signed batches, and to the catalogue file that lies beside a playlist.
 //!
-//! [`folder`] signs what lies on a disk, [`remote`] what an origin serves; [`file`] is the file both write, and [`check`]
+//! [`folder`] signs what lies on a disk, [`remote`] what an origin serves; [`mod@file`] is the file both write, and [`check`]
 //! holds a stream against it.
 
 pub mod check;
