@@ -17,6 +17,12 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
 /// The least time a neighbour has to deliver a chunk before somebody else is asked.
 const ASK_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How often it is looked at whether another neighbour would bring a chunk sooner than the one that was asked.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How much sooner the other must be, for what is asked twice is sometimes sent twice.
+const MOVE_GAIN: Duration = Duration::from_millis(500);
+
 /// Asks that may run out in a row before the neighbour is let go.
 const MAX_STRIKES: u32 = 6;
 
@@ -63,27 +69,28 @@ impl Engine {
         if self.catalogue.get(id).is_none() {
             return;
         }
-        let missing: Vec<ChunkIndex> = segment
-            .missing()
-            .filter(|index| !segment.asked.contains_key(index) && !segment.is_being_fetched(*index))
-            .collect();
-        if missing.is_empty() {
-            return;
-        }
+        let missing: Vec<ChunkIndex> = segment.missing().filter(|index| !segment.is_being_fetched(*index)).collect();
         let mut asks: SortedMap<PeerId, SortedSet<ChunkIndex>> = SortedMap::default();
         for index in missing {
             let chunk = ChunkId { segment: id, index };
             let Some(chunk_len) = len.chunk_len(index) else { continue };
-            let Some((peer, predicted)) = self.best_source(chunk, chunk_len, slack) else { continue };
+            let asked = self.segments.get(&id).and_then(|segment| segment.asked.get(&index)).copied();
+            let best = match asked {
+                None => self.best_source(chunk, chunk_len, slack, None),
+                Some(slow) => self.better_source(slow, chunk, chunk_len, slack),
+            };
+            let Some((peer, predicted)) = best else { continue };
             let Some(neighbour) = self.neighbours.get_mut(&peer) else { continue };
             let expires = now + (predicted * 4).max(ASK_PATIENCE);
-            neighbour.ask(chunk, Ask { at: now, len: chunk_len, received: 0, expires });
+            let due = now + predicted;
+            let look_at = now + LOOK_EVERY;
+            neighbour.ask(chunk, Ask { at: now, len: chunk_len, received: 0, due, look_at, expires });
             if let Some(segment) = self.segments.get_mut(&id) {
                 segment.asked.insert(index, peer);
                 segment.arrival.requested.get_or_insert(now);
             }
             asks.or_default(peer).insert(index);
-            self.wake_at(expires);
+            self.wake_at(look_at);
         }
         let time_left_ms = u32::try_from(slack.as_millis()).unwrap_or(u32::MAX);
         for (peer, indices) in asks {
@@ -93,14 +100,51 @@ impl Engine {
         }
     }
 
+    /// A neighbour that would bring a chunk clearly sooner than the one that was asked, which has not begun to send it. It
+    /// is taken back from that one.
+    fn better_source(&mut self, slow: PeerId, chunk: ChunkId, len: u32, slack: Duration) -> Option<(PeerId, Duration)> {
+        let now = self.now;
+        let ask = self.neighbours.get_mut(&slow)?.asked.get_mut(&chunk)?;
+        if ask.received > 0 {
+            return None;
+        }
+        if ask.look_at > now {
+            let at = ask.look_at;
+            self.wake_at(at);
+            return None;
+        }
+        ask.look_at = now + LOOK_EVERY;
+        let (asked, due) = (ask.at, ask.due);
+        self.wake_at(now + LOOK_EVERY);
+        // What is overdue may come any moment, or as much later again.
+        let left = due.since(now).max(now.since(asked) / 2);
+        let (peer, predicted) = self.best_source(chunk, len, slack, Some(slow))?;
+        if predicted + predicted / 2 + MOVE_GAIN >= left {
+            return None;
+        }
+        self.take_back(slow, chunk);
+        if due < now
+            && let Some(neighbour) = self.neighbours.get_mut(&slow)
+        {
+            neighbour.was_slow();
+        }
+        Some((peer, predicted))
+    }
+
     /// The neighbour that would bring the chunk first. A viewer that is in time goes before a seed: the publisher pays
     /// for what seeds send.
-    fn best_source(&mut self, chunk: ChunkId, len: u32, slack: Duration) -> Option<(PeerId, Duration)> {
+    fn best_source(
+        &mut self,
+        chunk: ChunkId,
+        len: u32,
+        slack: Duration,
+        except: Option<PeerId>,
+    ) -> Option<(PeerId, Duration)> {
         let now = self.now;
         let mut best: Option<(bool, Duration, PeerId)> = None;
         for (peer, neighbour) in self.neighbours.iter_mut() {
             let able = neighbour.is_ready() && neighbour.gives() && neighbour.has_room() && neighbour.holds(chunk);
-            if !able || neighbour.avoids(now, chunk) {
+            if !able || Some(peer) == except || neighbour.avoids(now, chunk) {
                 continue;
             }
             let predicted = neighbour.predict(len);

@@ -1,4 +1,4 @@
-//! The engine's surface and its state; the work is done in `gossip`, `schedule`, `origin`, `ask` and `upload`.
+//! The engine's surface and its state; the work is done in `gossip`, `schedule`, `duty`, `origin`, `ask` and `upload`.
 
 use std::collections::VecDeque;
 
@@ -9,6 +9,7 @@ use headwater_wire::{
 
 use crate::catalogue::{Catalogue, Offered};
 use crate::config::{Config, Integrity};
+use crate::duty::UnderWay;
 use crate::election::Candidates;
 use crate::gossip::Announcements;
 use crate::io::{
@@ -17,13 +18,13 @@ use crate::io::{
 };
 use crate::map::{SegmentMap, SortedMap, SortedSet};
 use crate::neighbour::Neighbour;
-use crate::origin::{Origin, UnderWay};
+use crate::origin::Origin;
 use crate::rng::Rng;
 use crate::segment::Segment;
 use crate::spread::Spreading;
 use crate::time::Now;
 use crate::timeline::Timeline;
-use crate::upload::Allowance;
+use crate::upload::{Allowance, Slots};
 
 /// Most requests of a player at once; a player has a handful. Beyond, its own loader gets them.
 const MAX_DEMANDS: usize = 64;
@@ -56,6 +57,7 @@ pub struct Engine {
     /// Segments that somebody in the swarm is fetching from the origin.
     pub(crate) under_way: SegmentMap<UnderWay>,
     pub(crate) allowance: Allowance,
+    pub(crate) slots: Slots,
     /// The swarm's size as the signalling server said it, and when.
     pub(crate) swarm: Option<(Now, u32)>,
     /// Complete segments by their last use, the first to go first. A pair whose stamp is not the segment's any more is
@@ -95,6 +97,7 @@ impl Engine {
             spreading: Spreading::new(),
             under_way: SegmentMap::default(),
             allowance,
+            slots: Slots::new(),
             swarm: None,
             held: VecDeque::new(),
             held_count: 0,
@@ -423,6 +426,7 @@ impl Engine {
                 continue;
             }
             segment.len = Some(known.len);
+            segment.news = Some(self.now);
             if segment.hashes.is_empty()
                 && let Some(hashes) = self.catalogue.hashes(*id)
             {

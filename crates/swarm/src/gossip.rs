@@ -211,7 +211,10 @@ impl Engine {
         match message {
             Message::Hello(_) | Message::Bye { .. } => {}
             Message::Have { track, full, ranges } => neighbour.learn_whole(track, full, &ranges),
-            Message::HaveChunks { segment, chunks } => neighbour.learn_chunks(segment, &chunks),
+            Message::HaveChunks { segment, chunks } => {
+                neighbour.learn_chunks(segment, &chunks);
+                self.note_progress(segment, &chunks);
+            }
             Message::Dropped { track, ranges } => neighbour.learn_dropped(track, &ranges),
             Message::Fetching { segment, chunks } => self.on_fetching(peer, segment, chunks),
             Message::Request { segment, chunks, time_left_ms } => {

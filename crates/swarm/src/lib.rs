@@ -18,6 +18,7 @@
 mod ask;
 mod catalogue;
 pub mod config;
+mod duty;
 mod election;
 mod engine;
 mod gossip;

@@ -9,6 +9,9 @@ use crate::map::SortedMap;
 use crate::ranges::{ChunkSet, SeqSet};
 use crate::time::Now;
 
+/// A neighbour whose newest segment is further behind than this is not about to fetch the segment in question.
+const CONTENDER_REACH: u64 = 3;
+
 /// Most tracks that a neighbour's holdings are remembered of.
 const MAX_TRACKS: usize = 64;
 
@@ -37,6 +40,8 @@ const MAX_WINDOW: u64 = 64 * CHUNK_LEN as u64;
 
 /// What is assumed of a neighbour that has delivered nothing yet: 4 Mbit/s and 100 ms.
 const FIRST_RATE: f64 = 500_000.0;
+/// Nobody is taken for slower than this: everyone gets another chance.
+const SLOWEST_RATE: f64 = 20_000.0;
 const FIRST_ROUND_TRIP: Duration = Duration::from_millis(100);
 
 /// What a neighbour has of one track.
@@ -52,6 +57,10 @@ pub(crate) struct Ask {
     pub(crate) at: Now,
     pub(crate) len: u32,
     pub(crate) received: u32,
+    /// When it should be here.
+    pub(crate) due: Now,
+    /// When to look for a neighbour that would bring it sooner.
+    pub(crate) look_at: Now,
     pub(crate) expires: Now,
 }
 
@@ -68,8 +77,8 @@ pub(crate) struct Neighbour {
     avoided: SortedMap<ChunkId, Now>,
     /// What it asked of this peer and is waiting to be sent, with its deadline.
     pub(crate) wants: SortedMap<ChunkId, Now>,
-    /// What the shell is sending it now.
-    pub(crate) sending: SortedMap<ChunkId, u32>,
+    /// What the shell is sending it now: how many bytes, and since when.
+    pub(crate) sending: SortedMap<ChunkId, (u32, Now)>,
     /// When catalogue entries or hashes of a segment were last asked of it.
     pub(crate) questions: SortedMap<SegmentId, Now>,
     /// Asks that ran out in a row.
@@ -194,6 +203,11 @@ impl Neighbour {
         holding.whole.last().max(partial)
     }
 
+    /// Whether it is about to want `segment`, as this peer is.
+    pub(crate) fn is_near(&self, segment: SegmentId) -> bool {
+        self.furthest(segment.track).is_some_and(|seq| seq.0.saturating_add(CONTENDER_REACH) >= segment.seq.0)
+    }
+
     // What is asked of it.
 
     pub(crate) fn ask(&mut self, chunk: ChunkId, ask: Ask) {
@@ -272,6 +286,11 @@ impl Neighbour {
         self.rate = Some(self.rate.map_or(sample, |rate| rate * 0.8 + sample * 0.2));
         self.last_arrival = now;
         self.strikes = 0;
+    }
+
+    /// It did not begin to send a chunk when it should have: another was asked.
+    pub(crate) fn was_slow(&mut self) {
+        self.rate = Some((self.rate.unwrap_or(FIRST_RATE) * 0.8).max(SLOWEST_RATE));
     }
 
     /// An ask ran out.

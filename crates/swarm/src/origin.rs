@@ -1,52 +1,18 @@
-//! The origin: when HTTP steps in, and what comes of it.
-//!
-//! Where no neighbour has a segment, those that may be about to fetch it are ranked by hash, so that one goes to the
-//! origin at once and the others wait for its announcement, each a little longer than the one before.
+//! The origin: HTTP requests and what comes of them. When there is to be one is decided in `duty`.
 
 use std::time::Duration;
 
 use headwater_wire::limits::CHUNK_LEN;
-use headwater_wire::{
-    ChunkHash, ChunkId, ChunkIndex, ChunkRange, Message, PeerId, Role, RootHash, SegmentId, SegmentLen,
-};
+use headwater_wire::{ChunkHash, ChunkId, ChunkIndex, ChunkRange, Message, Role, RootHash, SegmentId, SegmentLen};
 
-use crate::election::rank;
 use crate::engine::Engine;
 use crate::io::{Event, FetchId, Output};
-use crate::neighbour::Neighbour;
-use crate::ranges::ChunkSet;
-use crate::segment::{Fetch, Segment};
+use crate::segment::Fetch;
 use crate::time::Now;
-
-/// What the rescue allows for besides the transfer itself: the player's own handling, and the noise of timers.
-const RESCUE_MARGIN: Duration = Duration::from_millis(900);
-
-/// How many times the predicted transfer the rescue allows for.
-const RESCUE_FACTOR: f64 = 1.6;
 
 /// Assumed of the origin before anything was measured: 200 ms to the first byte, 4 Mbit/s.
 const FIRST_TTFB: Duration = Duration::from_millis(200);
 const FIRST_RATE: f64 = 500_000.0;
-
-/// Time from one rank of an election to the next: a fetch announced by one neighbour reaches the others well within it.
-const RANK_STEP: Duration = Duration::from_millis(300);
-
-/// Ranks beyond this wait no longer.
-const MAX_RANK: u32 = 6;
-
-/// A neighbour whose newest segment is further behind than this is not about to fetch the segment in question.
-const CONTENDER_REACH: u64 = 3;
-
-/// A live segment is fetched in stripes of at least this many chunks, by at most so many viewers at once: what one
-/// brings is on its way to the others while the rest is still at the origin.
-const STRIPE_CHUNKS: u32 = 4;
-const MAX_STRIPES: u32 = 3;
-
-/// Most segments of which it is remembered that somebody fetches them.
-const MAX_UNDER_WAY: usize = 64;
-
-/// After joining a swarm with others in it, how long segments that are not urgent wait for the first neighbour.
-const JOIN_GRACE: Duration = Duration::from_secs(5);
 
 /// An HTTP response that brings nothing for this long is given up.
 const FETCH_STALL: Duration = Duration::from_secs(8);
@@ -54,9 +20,10 @@ const FETCH_STALL: Duration = Duration::from_secs(8);
 /// Failed HTTP requests in a row after which the player's own loader may try.
 const MAX_FAILURES: u32 = 4;
 
-/// How many candidates look for a new live segment in the catalogue file at once, and how long the others wait to hear
-/// of it before they look too.
+/// How many candidates look for a new live segment in the catalogue file at once, and how long the other candidates and
+/// the other viewers wait to hear of it before they look too.
 const CATALOGUE_READERS: usize = 4;
+const CATALOGUE_BACKUP: Duration = Duration::from_millis(300);
 const CATALOGUE_HEARSAY: Duration = Duration::from_millis(1500);
 
 /// Between two looks at the catalogue file: while entries are missing, and where there was no file.
@@ -69,12 +36,14 @@ pub(crate) struct Origin {
     ttfb: Option<Duration>,
     rate: Option<f64>,
     catalogue_under_way: bool,
+    /// Whether the last look at the catalogue file found one.
+    pub(crate) has_catalogue: bool,
     catalogue_next: Option<Now>,
 }
 
 impl Origin {
     /// How long `bytes` would take from the origin.
-    fn predict(&self, bytes: u64) -> Duration {
+    pub(crate) fn predict(&self, bytes: u64) -> Duration {
         let transfer = Duration::from_secs_f64(bytes as f64 / self.rate.unwrap_or(FIRST_RATE).max(1.0));
         self.ttfb.unwrap_or(FIRST_TTFB) + transfer
     }
@@ -90,192 +59,14 @@ impl Origin {
 
     pub(crate) fn catalogue_fetched(&mut self, now: Now, found: bool) {
         self.catalogue_under_way = false;
+        self.has_catalogue = found;
         self.catalogue_next = Some(now + if found { CATALOGUE_EVERY } else { CATALOGUE_ABSENT });
     }
 }
 
-/// What to do about the origin for a segment that is not urgent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plan {
-    /// Neighbours hold some of it, or will: nothing, before the rescue.
-    Wait,
-    /// Somebody may have it by then.
-    WaitUntil(Now),
-    /// Fetch these chunks for everyone, all that are missing where there is no range.
-    Duty(Option<ChunkRange>),
-    /// Fetch it: there is nobody else.
-    Alone,
-}
-
-/// What somebody in the swarm has said to be fetching of a segment.
-#[derive(Debug, Default)]
-pub(crate) struct UnderWay {
-    at: Now,
-    all: bool,
-    chunks: ChunkSet,
-}
-
 impl Engine {
-    pub(crate) fn plan_http(&mut self, id: SegmentId, slack: Duration) {
-        let now = self.now;
-        let Some(segment) = self.segments.get(&id) else { return };
-        if let Some(at) = segment.retry_at().filter(|at| *at > now) {
-            return self.wake_at(at);
-        }
-        let bytes = segment.missing_bytes().unwrap_or(u64::from(CHUNK_LEN) * 8);
-        let reserve = self.origin.predict(bytes).mul_f64(RESCUE_FACTOR) + RESCUE_MARGIN;
-        let rescue = now + slack.saturating_sub(reserve);
-        let missing = segment.missing_range();
-        if segment.differs {
-            return self.fetch(id, None);
-        }
-        if rescue <= now {
-            self.stats.rescues += 1;
-            return self.fetch(id, missing);
-        }
-        match self.outlook(id) {
-            Plan::Wait => self.wake_at(rescue),
-            Plan::WaitUntil(at) => self.wake_at(at.min(rescue)),
-            Plan::Duty(chunks) => {
-                self.stats.duties += 1;
-                self.fetch(id, chunks);
-            }
-            Plan::Alone => {
-                self.stats.lone_fetches += 1;
-                self.fetch(id, missing);
-            }
-        }
-    }
-
-    /// Whether this peer should fetch a segment that is not urgent.
-    fn outlook(&self, id: SegmentId) -> Plan {
-        let Some(segment) = self.segments.get(&id) else { return Plan::Wait };
-        if self.timeline.is_live(id.track)
-            && let Some(plan) = self.duty(id, segment)
-        {
-            return plan;
-        }
-        self.turn_among_neighbours(id, segment)
-    }
-
-    /// What the election in the whole swarm says of a live segment. `None` where there was none.
-    fn duty(&self, id: SegmentId, segment: &Segment) -> Option<Plan> {
-        let order = self.candidates.order(id);
-        if order.is_empty() || self.ready().next().is_none() {
-            return None;
-        }
-        // A seed that keeps up will have it in a moment; one that has stopped falls behind, and the election counts again.
-        let is_near = |neighbour: &Neighbour| {
-            neighbour.furthest(id.track).is_some_and(|seq| seq.0.saturating_add(CONTENDER_REACH) >= id.seq.0)
-        };
-        if self.ready().any(|(_, neighbour)| neighbour.is_seed() && is_near(neighbour)) {
-            return Some(Plan::Wait);
-        }
-        let Some(place) = order.iter().position(|nonce| *nonce == self.nonce) else { return Some(Plan::Wait) };
-        let count = segment.len.map_or(0, SegmentLen::chunk_count);
-        // Chunks can be passed on one by one only where their hashes are known; else one goes for the whole segment.
-        let stripes =
-            if segment.hashes.is_empty() { 1 } else { (count / STRIPE_CHUNKS).clamp(1, MAX_STRIPES) as usize };
-        let stripes = stripes.min(order.len());
-        let (stripe, backup) = ((place % stripes) as u32, (place / stripes) as u32);
-        let per_stripe = count.div_ceil(stripes as u32);
-        let first = stripe * per_stripe;
-        let chunks = ChunkRange { first: ChunkIndex(first), count: per_stripe.min(count.saturating_sub(first)) };
-        let under_way = self.under_way.get(&id).filter(|under_way| under_way.at + self.patience() > self.now);
-        let is_coming = |index: ChunkIndex| {
-            let chunk = ChunkId { segment: id, index };
-            segment.held.contains(index)
-                || under_way.is_some_and(|under_way| under_way.all || under_way.chunks.contains(index))
-                || self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds(chunk))
-        };
-        let whole = stripes == 1;
-        let coming = if count == 0 { under_way.is_some() } else { chunks.iter().all(is_coming) };
-        let turn = segment.since.unwrap_or(self.now) + RANK_STEP * backup;
-        Some(match (coming, whole) {
-            (true, _) => Plan::Wait,
-            (false, _) if turn > self.now => Plan::WaitUntil(turn),
-            (false, true) => Plan::Duty(segment.missing_range()),
-            (false, false) => Plan::Duty(Some(chunks)),
-        })
-    }
-
-    /// Whether it is this peer's turn among its neighbours, each of whom ranks itself the same way.
-    fn turn_among_neighbours(&self, id: SegmentId, segment: &Segment) -> Plan {
-        let now = self.now;
-        let since = segment.since.unwrap_or(now);
-        let mut before = 0;
-        let mut any_ready = false;
-        let own = rank(self.nonce, id);
-        for (_, neighbour) in self.ready() {
-            any_ready = true;
-            if neighbour.gives() && neighbour.holds_any(id) {
-                return Plan::Wait;
-            }
-            let near =
-                neighbour.furthest(id.track).is_some_and(|seq| seq.0.saturating_add(CONTENDER_REACH) >= id.seq.0);
-            let nonce = neighbour.hello.as_ref().map_or(0, |hello| hello.nonce);
-            if near && neighbour.gives() && !neighbour.is_seed() && rank(nonce, id) < own {
-                before += 1;
-            }
-        }
-        if let Some(under_way) = self.under_way.get(&id)
-            && under_way.at + self.patience() > now
-        {
-            return Plan::WaitUntil(under_way.at + self.patience());
-        }
-        let turn = since + RANK_STEP * before.min(MAX_RANK);
-        if turn > now {
-            return Plan::WaitUntil(turn);
-        }
-        if any_ready {
-            return Plan::Duty(segment.missing_range());
-        }
-        let joining = self.swarm.filter(|(at, peers)| *peers > 1 && *at + JOIN_GRACE > now);
-        joining.map_or(Plan::Alone, |(at, _)| Plan::WaitUntil(at + JOIN_GRACE))
-    }
-
-    /// How long after its announcement a fetch of another's should have brought something.
-    fn patience(&self) -> Duration {
-        self.origin.predict(u64::from(CHUNK_LEN) * 8) * 2 + Duration::from_millis(500)
-    }
-
-    /// Somebody fetches these chunks from the origin, all of them where there is no range.
-    pub(crate) fn on_fetching(&mut self, peer: PeerId, id: SegmentId, chunks: Option<ChunkRange>) {
-        if self.note_under_way(id, chunks) && self.timeline.is_live(id.track) {
-            self.tell_viewers(&[Message::Fetching { segment: id, chunks }], Some(peer));
-        }
-    }
-
-    /// Returns whether that is news.
-    fn note_under_way(&mut self, id: SegmentId, chunks: Option<ChunkRange>) -> bool {
-        let now = self.now;
-        if self.under_way.len() >= MAX_UNDER_WAY && !self.under_way.contains_key(&id) {
-            let oldest = self.under_way.iter().map(|(id, under_way)| (under_way.at, id)).min();
-            if let Some((_, oldest)) = oldest {
-                self.under_way.remove(&oldest);
-            }
-        }
-        let under_way = self.under_way.or_insert_with(id, || UnderWay { at: now, ..UnderWay::default() });
-        let news = match chunks {
-            _ if under_way.all => false,
-            None => {
-                under_way.all = true;
-                true
-            }
-            Some(range) => {
-                let before = under_way.chunks.len();
-                under_way.chunks.insert_range(range);
-                under_way.chunks.len() > before
-            }
-        };
-        if news {
-            under_way.at = now;
-        }
-        news
-    }
-
     /// Starts an HTTP request for some chunks of the segment, or all of it.
-    fn fetch(&mut self, id: SegmentId, chunks: Option<ChunkRange>) {
+    pub(crate) fn fetch(&mut self, id: SegmentId, chunks: Option<ChunkRange>) {
         let now = self.now;
         let fetch = FetchId(self.next_id());
         let Some(segment) = self.segments.get_mut(&id) else { return };
@@ -397,6 +188,7 @@ impl Engine {
         let Some(segment) = self.segments.get_mut(&id) else { return };
         let Some(under_way) = segment.fetch.take() else { return };
         segment.failures = None;
+        segment.news = Some(now);
         let head = under_way.head.unwrap_or(now);
         self.origin.measured(head.since(under_way.started), under_way.bytes, now.since(head));
         match segment.len {
@@ -477,8 +269,12 @@ impl Engine {
                 let since = self.segments.get(&id).and_then(|segment| segment.since).unwrap_or(now);
                 let order = if self.timeline.is_live(id.track) { self.candidates.order(id) } else { Vec::new() };
                 let place = order.iter().position(|nonce| *nonce == self.nonce);
-                let looks_first = order.is_empty() || place.is_some_and(|place| place < CATALOGUE_READERS);
-                if looks_first { since } else { since + CATALOGUE_HEARSAY }
+                match place {
+                    _ if order.is_empty() => since,
+                    Some(place) if place < CATALOGUE_READERS => since,
+                    Some(_) => since + CATALOGUE_BACKUP,
+                    None => since + CATALOGUE_HEARSAY,
+                }
             })
             .min();
         let Some(due) = lacking.map(|due| due.max(self.origin.catalogue_next.unwrap_or(due))) else { return };

@@ -62,6 +62,10 @@ pub(crate) struct Segment {
     pub(crate) demands: Vec<DemandId>,
     /// When it was first demanded or wanted: elections count from here.
     pub(crate) since: Option<Now>,
+    /// When the catalogue entry came, or an own fetch of a part ended, if later.
+    pub(crate) news: Option<Now>,
+    /// How often each chunk was sent to a neighbour.
+    pub(crate) sent: Vec<u8>,
     /// When it was last used, once complete: see `Engine::touch`.
     pub(crate) stamp: u64,
     /// Where asking begins, so that viewers of one source ask for different chunks first.

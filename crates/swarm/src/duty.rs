@@ -1,0 +1,301 @@
+//! When HTTP steps in, and who goes to the origin for the others.
+//!
+//! Nobody waits beyond the *rescue* moment, at which HTTP must start for what is missing to be in time. Before it, where no
+//! neighbour has a segment, those that may be about to fetch it are ranked by hash, so that one goes to the origin at once
+//! and the others wait for its announcement, each a little longer than the one before.
+
+use std::time::Duration;
+
+use headwater_wire::limits::CHUNK_LEN;
+use headwater_wire::{ChunkId, ChunkIndex, ChunkRange, Message, PeerId, SegmentId, SegmentLen};
+
+use crate::election::rank;
+use crate::engine::Engine;
+use crate::neighbour::Neighbour;
+use crate::segment::Segment;
+use crate::time::Now;
+
+/// What the rescue allows for besides the transfer itself: the player's own handling, and the noise of timers.
+const RESCUE_MARGIN: Duration = Duration::from_millis(900);
+
+/// How many times the predicted transfer the rescue allows for.
+const RESCUE_FACTOR: f64 = 1.6;
+
+/// Time from one rank of an election to the next: a fetch announced by one neighbour reaches the others well within it.
+const RANK_STEP: Duration = Duration::from_millis(150);
+
+/// How long a candidate leaves the next stripe to those whose it is.
+const STRIPE_STEP: Duration = Duration::from_millis(150);
+
+/// Ranks beyond this wait no longer.
+const MAX_RANK: u32 = 6;
+
+/// A live segment is fetched in stripes of at least this many chunks, by at most so many viewers at once: what one
+/// brings is on its way to the others while the rest is still at the origin.
+const STRIPE_CHUNKS: u32 = 4;
+const MAX_STRIPES: u32 = 3;
+
+/// Most fetches of one segment that are remembered and passed on: the stripes and some backups.
+const MAX_CLAIMS: usize = 8;
+
+/// How long before the rescue one viewer among neighbours fetches for the others what none of them holds, and the time from
+/// one to the next in their order.
+const DOUBT: Duration = Duration::from_millis(900);
+const DOUBT_STEP: Duration = Duration::from_millis(120);
+
+/// A neighbour has told what it holds and knows this long after it was met.
+const SETTLED: Duration = Duration::from_millis(600);
+
+/// How long a candidate waits for the catalogue entry, without which it could not pass anything on.
+const ENTRY_WITHIN: Duration = Duration::from_millis(800);
+
+/// Most segments of which it is remembered that somebody fetches them.
+const MAX_UNDER_WAY: usize = 64;
+
+/// After joining a swarm with others in it, how long segments that are not urgent wait for the first neighbour.
+const JOIN_GRACE: Duration = Duration::from_secs(5);
+
+/// What to do about the origin for a segment that is not urgent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    /// Neighbours hold some of it, or will: nothing, before the rescue.
+    Wait,
+    /// Somebody may have it by then.
+    WaitUntil(Now),
+    /// Fetch these chunks for everyone, all that are missing where there is no range.
+    Duty(Option<ChunkRange>),
+    /// Fetch it: there is nobody else.
+    Alone,
+}
+
+/// What peers of the swarm have said to be fetching of a segment, and when there was last a sign of each.
+#[derive(Debug, Default)]
+pub(crate) struct UnderWay {
+    claims: Vec<(ChunkRange, Now)>,
+}
+
+impl UnderWay {
+    /// Whether somebody fetches `index`, of whom there was a sign after `since`.
+    fn covers(&self, index: ChunkIndex, since: Now) -> bool {
+        self.claims.iter().any(|(range, at)| *at > since && covers(*range, index))
+    }
+
+    /// When there was last a sign of anybody.
+    fn last(&self) -> Option<Now> {
+        self.claims.iter().map(|(_, at)| *at).max()
+    }
+}
+
+fn covers(range: ChunkRange, index: ChunkIndex) -> bool {
+    range.first <= index && index.0 < range.end()
+}
+
+/// What a fetch of a whole segment covers.
+const ALL_CHUNKS: ChunkRange = ChunkRange { first: ChunkIndex(0), count: headwater_wire::limits::MAX_CHUNKS };
+
+impl Engine {
+    pub(crate) fn plan_http(&mut self, id: SegmentId, slack: Duration) {
+        let now = self.now;
+        let Some(segment) = self.segments.get(&id) else { return };
+        if let Some(at) = segment.retry_at().filter(|at| *at > now) {
+            return self.wake_at(at);
+        }
+        let bytes = segment.missing_bytes().unwrap_or(u64::from(CHUNK_LEN) * 8);
+        let reserve = self.origin.predict(bytes).mul_f64(RESCUE_FACTOR) + RESCUE_MARGIN;
+        let rescue = now + slack.saturating_sub(reserve);
+        let missing = segment.missing_range();
+        if segment.differs {
+            return self.fetch(id, None);
+        }
+        if rescue <= now {
+            self.stats.rescues += 1;
+            return self.fetch(id, missing);
+        }
+        match self.outlook(id, rescue) {
+            Plan::Wait => self.wake_at(rescue),
+            Plan::WaitUntil(at) => self.wake_at(at.min(rescue)),
+            Plan::Duty(chunks) => {
+                self.stats.duties += 1;
+                self.fetch(id, chunks);
+            }
+            Plan::Alone => {
+                self.stats.lone_fetches += 1;
+                self.fetch(id, missing);
+            }
+        }
+    }
+
+    /// Whether this peer should fetch a segment that is not urgent.
+    fn outlook(&self, id: SegmentId, rescue: Now) -> Plan {
+        let Some(segment) = self.segments.get(&id) else { return Plan::Wait };
+        if let Some(at) = self.settled_at()
+            && at > self.now
+        {
+            return Plan::WaitUntil(at);
+        }
+        if self.timeline.is_live(id.track)
+            && let Some(plan) = self.duty(id, segment)
+        {
+            return if plan == Plan::Wait { self.doubt(id, segment, rescue) } else { plan };
+        }
+        self.turn_among_neighbours(id, segment)
+    }
+
+    /// When the first neighbour will have told what it holds. `None` without neighbours.
+    fn settled_at(&self) -> Option<Now> {
+        self.ready().map(|(_, neighbour)| neighbour.connected + SETTLED).min()
+    }
+
+    /// Whether a neighbour holds the chunk.
+    fn is_around(&self, chunk: ChunkId) -> bool {
+        self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds(chunk))
+    }
+
+    /// How many of the neighbours that want this segment come before this peer in the order for it.
+    fn before(&self, id: SegmentId) -> u32 {
+        let own = rank(self.nonce, id);
+        let is_before = |neighbour: &Neighbour| {
+            let nonce = neighbour.hello.as_ref().map_or(0, |hello| hello.nonce);
+            neighbour.is_near(id) && neighbour.gives() && !neighbour.is_seed() && rank(nonce, id) < own
+        };
+        self.ready().filter(|(_, neighbour)| is_before(neighbour)).count() as u32
+    }
+
+    /// Others are to fetch it, and in time nobody around has: shortly before everyone would have to go to the origin, one
+    /// viewer of each neighbourhood does.
+    fn doubt(&self, id: SegmentId, segment: &Segment, rescue: Now) -> Plan {
+        let lonely = segment.missing().filter(|index| !self.is_around(ChunkId { segment: id, index: *index }));
+        let (first, end) = lonely.fold((u32::MAX, 0), |(first, end), index| (first.min(index.0), end.max(index.0 + 1)));
+        let known_of = self.ready().any(|(_, neighbour)| neighbour.holds_any(id));
+        if first == u32::MAX && (segment.len.is_some() || known_of) {
+            return Plan::Wait;
+        }
+        // Where somebody is at it, a little later: spreading takes its time.
+        let lately = self.now - self.patience();
+        let is_under_way = self.under_way.get(&id).and_then(UnderWay::last).is_some_and(|at| at > lately);
+        let doubt = if is_under_way { DOUBT / 2 } else { DOUBT };
+        let turn = rescue - doubt + DOUBT_STEP * self.before(id).min(MAX_RANK);
+        if turn > self.now {
+            return Plan::WaitUntil(turn);
+        }
+        let chunks = ChunkRange { first: ChunkIndex(first), count: end.saturating_sub(first) };
+        Plan::Duty(segment.len.and(Some(chunks)))
+    }
+
+    /// What the election in the whole swarm says of a live segment. `None` where there was none.
+    fn duty(&self, id: SegmentId, segment: &Segment) -> Option<Plan> {
+        let order = self.candidates.order(id);
+        if order.is_empty() || self.ready().next().is_none() {
+            return None;
+        }
+        // A seed that keeps up will have it in a moment; one that has stopped falls behind, and the election counts again.
+        if self.ready().any(|(_, neighbour)| neighbour.is_seed() && neighbour.is_near(id)) {
+            return Some(Plan::Wait);
+        }
+        let Some(place) = order.iter().position(|nonce| *nonce == self.nonce) else { return Some(Plan::Wait) };
+        let count = segment.len.map_or(0, SegmentLen::chunk_count);
+        // Chunks can be passed on one by one only where their hashes are known; else one goes for the whole segment.
+        let stripes =
+            if segment.hashes.is_empty() { 1 } else { (count / STRIPE_CHUNKS).clamp(1, MAX_STRIPES) as usize };
+        let stripes = stripes.min(order.len());
+        let lately = self.now - self.patience();
+        let under_way = self.under_way.get(&id);
+        let is_coming = |index: ChunkIndex| {
+            segment.held.contains(index)
+                || under_way.is_some_and(|under_way| under_way.covers(index, lately))
+                || self.is_around(ChunkId { segment: id, index })
+        };
+        let per_stripe = count.div_ceil(stripes as u32);
+        let open = |step: usize| {
+            let first = ((place + step) % stripes) as u32 * per_stripe;
+            let mut chunks = (first..count.min(first + per_stripe)).map(ChunkIndex).filter(|index| !is_coming(*index));
+            let first = chunks.next()?;
+            let last = chunks.next_back().unwrap_or(first);
+            Some((step, ChunkRange { first, count: last.0 - first.0 + 1 }))
+        };
+        // Its own stripe, or one whose candidates have not come to it yet.
+        let found = match count {
+            0 if under_way.and_then(UnderWay::last).is_some_and(|at| at > lately) => None,
+            0 => Some((0, None)),
+            _ => (0..stripes).find_map(open).map(|(step, chunks)| (step, Some(chunks))),
+        };
+        let Some((step, chunks)) = found else { return Some(Plan::Wait) };
+        let waits_for_entry = count == 0 && !self.is_open() && self.origin.has_catalogue;
+        let turn = segment.since.max(segment.news).unwrap_or(self.now)
+            + RANK_STEP * ((place / stripes) as u32).min(MAX_RANK)
+            + STRIPE_STEP * step as u32
+            + if waits_for_entry { ENTRY_WITHIN } else { Duration::ZERO };
+        Some(match chunks {
+            _ if turn > self.now => Plan::WaitUntil(turn),
+            Some(chunks) if stripes > 1 => Plan::Duty(Some(chunks)),
+            _ => Plan::Duty(segment.missing_range()),
+        })
+    }
+
+    /// Whether it is this peer's turn among its neighbours, each of whom ranks itself the same way.
+    fn turn_among_neighbours(&self, id: SegmentId, segment: &Segment) -> Plan {
+        let now = self.now;
+        let since = segment.since.unwrap_or(now);
+        let any_ready = self.ready().next().is_some();
+        if self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds_any(id)) {
+            return Plan::Wait;
+        }
+        if let Some(at) = self.under_way.get(&id).and_then(UnderWay::last)
+            && at + self.patience() > now
+        {
+            return Plan::WaitUntil(at + self.patience());
+        }
+        let turn = since + RANK_STEP * self.before(id).min(MAX_RANK);
+        if turn > now {
+            return Plan::WaitUntil(turn);
+        }
+        if any_ready {
+            return Plan::Duty(segment.missing_range());
+        }
+        let joining = self.swarm.filter(|(at, peers)| *peers > 1 && *at + JOIN_GRACE > now);
+        joining.map_or(Plan::Alone, |(at, _)| Plan::WaitUntil(at + JOIN_GRACE))
+    }
+
+    /// How long after its announcement a fetch of another's should have brought something.
+    fn patience(&self) -> Duration {
+        self.origin.predict(u64::from(CHUNK_LEN) * 8) * 2 + Duration::from_millis(500)
+    }
+
+    /// Somebody fetches these chunks from the origin, all of them where there is no range.
+    pub(crate) fn on_fetching(&mut self, peer: PeerId, id: SegmentId, chunks: Option<ChunkRange>) {
+        if self.note_under_way(id, chunks) && self.timeline.is_live(id.track) {
+            self.tell_viewers(&[Message::Fetching { segment: id, chunks }], Some(peer));
+        }
+    }
+
+    /// Returns whether that is news.
+    pub(crate) fn note_under_way(&mut self, id: SegmentId, chunks: Option<ChunkRange>) -> bool {
+        let now = self.now;
+        if self.under_way.len() >= MAX_UNDER_WAY && !self.under_way.contains_key(&id) {
+            let oldest = self.under_way.iter().map(|(id, under_way)| (under_way.last(), id)).min();
+            if let Some((_, oldest)) = oldest {
+                self.under_way.remove(&oldest);
+            }
+        }
+        let range = chunks.unwrap_or(ALL_CHUNKS);
+        let under_way = self.under_way.or_insert_with(id, UnderWay::default);
+        let known = under_way.claims.iter().any(|(other, _)| other.first <= range.first && range.end() <= other.end());
+        if known || under_way.claims.len() >= MAX_CLAIMS {
+            return false;
+        }
+        under_way.claims.push((range, now));
+        true
+    }
+
+    /// A neighbour holds chunks of what somebody fetches: so the fetch goes on.
+    pub(crate) fn note_progress(&mut self, id: SegmentId, chunks: &[ChunkRange]) {
+        let Some(under_way) = self.under_way.get_mut(&id) else { return };
+        for range in chunks {
+            let of_it = under_way.claims.iter_mut().filter(|(claim, _)| covers(*claim, range.first));
+            // Who fetches the least around it is who brought it.
+            if let Some((_, at)) = of_it.min_by_key(|(claim, _)| claim.count) {
+                *at = self.now;
+            }
+        }
+    }
+}
