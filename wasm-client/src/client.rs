@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::bytes::{Bytes, copy_into};
 use headwater_swarm::{
     BatchSource, Config, DataVerdict, DemandId, Engine, Event, FetchId, Input, Integrity, MediaKind, MediaTime, Now,
-    Output, Playhead, PlaylistSegment, PlaylistUpdate, VerifyId,
+    Output, Playhead, PlaylistSegment, PlaylistUpdate, Verdict, VerifyId,
 };
 use headwater_wire::catalogue::split_file;
 use headwater_wire::frame::DATA_HEADER_LEN;
@@ -295,8 +295,9 @@ impl Client {
     }
 
     /// Whether a signature is the publisher's.
-    pub fn verified(&mut self, id: f64, valid: bool) {
-        self.input(Input::BatchVerified { verify: VerifyId(id as u64), valid });
+    pub fn verified(&mut self, id: f64, valid: Option<bool>) {
+        let verdict = valid.map_or(Verdict::OtherKey, Verdict::of);
+        self.input(Input::BatchVerified { verify: VerifyId(id as u64), verdict });
     }
 
     /// Bytes from HTTP (those of `adopt` not counted), seeds and viewers, uploaded, wasted, held; then neighbours and the seeds among them.

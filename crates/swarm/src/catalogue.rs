@@ -2,7 +2,7 @@
 
 use headwater_wire::{BatchBody, ChunkHash, RootHash, Scope, SegmentId, SegmentLen, SeqRange, SignedBatch, TrackId};
 
-use crate::io::{BatchSource, VerifyId};
+use crate::io::{BatchSource, Verdict, VerifyId};
 use crate::map::{SegmentMap, SortedMap, SortedSet};
 
 /// Most entries kept: two days of two-second segments in one rendition, 6 MiB. The oldest numbers go first.
@@ -10,6 +10,9 @@ const MAX_ENTRIES: usize = 100_000;
 
 /// Most batches whose signature is being verified: more from a peer are not looked at until some are done.
 const MAX_VERIFYING: usize = 64;
+
+/// Most of them from one peer, so that none takes the others' places.
+const MAX_VERIFYING_OF_PEER: usize = 8;
 
 /// Most batches sent in answer to one question.
 const MAX_ANSWER: usize = 8;
@@ -96,7 +99,9 @@ impl Catalogue {
             let segments = self.accept(&batch, &body);
             return Offered::Accepted { segments, batch, scope: body.scope };
         }
-        if self.verifying.len() >= MAX_VERIFYING {
+        let of_same = self.verifying.values().filter(|(other, ..)| *other == source).count();
+        let share = if matches!(source, BatchSource::Peer(_)) { MAX_VERIFYING_OF_PEER } else { MAX_VERIFYING };
+        if self.verifying.len() >= MAX_VERIFYING || of_same >= share {
             return Offered::Ignore;
         }
         self.next += 1;
@@ -106,10 +111,14 @@ impl Catalogue {
     }
 
     /// Takes the answer to a verification; `Err` holds the source of a false batch. `None` for questions never asked.
-    pub(crate) fn verified(&mut self, verify: VerifyId, valid: bool) -> Option<Result<Verified, BatchSource>> {
+    pub(crate) fn verified(&mut self, verify: VerifyId, verdict: Verdict) -> Option<Result<Verified, BatchSource>> {
         let (source, batch, body) = self.verifying.remove(&verify)?;
-        if !valid {
-            return Some(Err(source));
+        match verdict {
+            Verdict::Signed => {}
+            Verdict::Forged => return Some(Err(source)),
+            // The publisher's own file with nothing but other keys' batches is worth a word; a peer may know more keys.
+            Verdict::OtherKey if source == BatchSource::Origin => return Some(Err(source)),
+            Verdict::OtherKey => return None,
         }
         let segments = self.accept(&batch, &body);
         Some(Ok(Verified { source, batch, segments, scope: body.scope }))
@@ -182,8 +191,7 @@ impl Catalogue {
 
     fn bound(&mut self) {
         while self.entries.len() > MAX_ENTRIES {
-            // The smallest number of the track that happens to be first pays; what matters is that one does.
-            let Some((oldest, _)) = self.entries.iter().next() else { return };
+            let Some(oldest) = self.entries.first_of_longest() else { return };
             let Some(known) = self.entries.remove(&oldest) else { return };
             self.release(known.batch);
         }

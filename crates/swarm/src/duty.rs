@@ -100,9 +100,7 @@ impl Engine {
         if let Some(at) = segment.retry_at().filter(|at| *at > now) {
             return self.wake_at(at);
         }
-        let bytes = segment.missing_bytes().unwrap_or(u64::from(CHUNK_LEN) * 8);
-        let reserve = self.origin.predict(bytes).mul_f64(RESCUE_FACTOR) + RESCUE_MARGIN;
-        let rescue = now + slack.saturating_sub(reserve);
+        let rescue = self.rescue_at(segment, slack);
         let missing = segment.missing_range();
         if segment.differs {
             return self.fetch(id, None);
@@ -123,6 +121,29 @@ impl Engine {
                 self.fetch(id, missing);
             }
         }
+    }
+
+    /// The moment at which HTTP must start for what is not here to come in time.
+    fn rescue_at(&self, segment: &Segment, slack: Duration) -> Now {
+        let bytes = segment.missing_bytes().unwrap_or(u64::from(CHUNK_LEN) * 8);
+        let reserve = self.origin.predict(bytes).mul_f64(RESCUE_FACTOR) + RESCUE_MARGIN;
+        self.now + slack.saturating_sub(reserve)
+    }
+
+    /// Gives a fetch of a part up for one of all that is missing, where the rest would be late otherwise.
+    pub(crate) fn widen_fetch(&mut self, id: SegmentId, slack: Duration) {
+        let Some(segment) = self.segments.get(&id) else { return };
+        if segment.demands.is_empty() || segment.differs || !segment.is_fetched_in_part() {
+            return;
+        }
+        let rescue = self.rescue_at(segment, slack);
+        if rescue > self.now {
+            return self.wake_at(rescue);
+        }
+        self.stats.rescues += 1;
+        self.abort_fetch(id);
+        let missing = self.segments.get(&id).and_then(|segment| segment.missing_range());
+        self.fetch(id, missing);
     }
 
     /// Whether this peer should fetch a segment that is not urgent.
@@ -263,7 +284,12 @@ impl Engine {
 
     /// Somebody fetches these chunks from the origin, all of them where there is no range.
     pub(crate) fn on_fetching(&mut self, peer: PeerId, id: SegmentId, chunks: Option<ChunkRange>) {
-        if self.note_under_way(id, chunks) && self.timeline.is_live(id.track) {
+        // Only what this viewer will come to is worth remembering, and passing on.
+        let is_ahead = self.latest.values().any(|last| {
+            let window = last.seq.0.saturating_sub(2)..=last.seq.0.saturating_add(MAX_UNDER_WAY as u64);
+            last.track == id.track && window.contains(&id.seq.0)
+        });
+        if is_ahead && self.note_under_way(id, chunks) && self.timeline.is_live(id.track) {
             self.tell_viewers(&[Message::Fetching { segment: id, chunks }], Some(peer));
         }
     }

@@ -21,8 +21,14 @@ use crate::time::Now;
 /// Segments of one stretch.
 const STRETCH: u64 = 16;
 
+/// Stretches further from the live edge than this are neither kept nor passed on.
+const MAX_APART: u64 = 2;
+
 /// How long news of candidates are gathered.
 const GATHER: Duration = Duration::from_secs(1);
+
+/// Most candidates of one stretch that are gathered to be told at once.
+const MAX_NEWS: usize = 4 * MAX_CANDIDATES;
 
 /// Most stretches remembered, of all tracks together.
 const MAX_LISTS: usize = 16;
@@ -57,7 +63,10 @@ impl Candidates {
         if list.len() > MAX_CANDIDATES && list.pop_last().is_some_and(|(_, dropped)| dropped == nonce) {
             return;
         }
-        self.news.or_default(key).push(nonce);
+        let news = self.news.or_default(key);
+        if news.len() < MAX_NEWS {
+            news.push(nonce);
+        }
     }
 
     /// The candidates for a segment, whoever is to go first first.
@@ -105,6 +114,11 @@ impl Engine {
     }
 
     pub(crate) fn on_candidates(&mut self, track: TrackId, epoch: u64, nonces: &[u64]) {
+        // Of another track, or a time far from the live edge, they are of no use to anyone here.
+        let edge = self.timeline.last(track).map(|last| last.0 / STRETCH);
+        if edge.is_none_or(|edge| edge.abs_diff(epoch) > MAX_APART) || !self.timeline.is_live(track) {
+            return;
+        }
         for nonce in nonces {
             self.candidates.note((track, epoch), *nonce);
         }

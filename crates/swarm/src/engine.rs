@@ -14,13 +14,13 @@ use crate::election::Candidates;
 use crate::gossip::Announcements;
 use crate::io::{
     BatchSource, DataVerdict, DeliveryReport, DemandId, DisconnectReason, Event, FetchId, Input, MediaKind, Output,
-    Stats, VerifyId,
+    Stats, Verdict, VerifyId,
 };
 use crate::map::{SegmentMap, SortedMap, SortedSet};
 use crate::neighbour::Neighbour;
 use crate::origin::Origin;
 use crate::rng::Rng;
-use crate::segment::Segment;
+use crate::segment::{Arrival, Segment};
 use crate::spread::Spreading;
 use crate::time::Now;
 use crate::timeline::Timeline;
@@ -112,6 +112,7 @@ impl Engine {
     /// Takes in what happened. Drain [`Engine::poll_output`] afterwards.
     pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
         self.now = self.now.max(now);
+        let was_dirty = self.dirty;
         self.dirty = true;
         match input {
             Input::Timeout => {}
@@ -125,12 +126,17 @@ impl Engine {
                 Ok((batch, body)) => self.on_batch(source, batch, body),
                 Err(_) => self.emit(Output::Event(Event::CatalogueNotSigned)),
             },
-            Input::BatchVerified { verify, valid } => self.on_batch_verified(verify, valid),
+            Input::BatchVerified { verify, verdict } => self.on_batch_verified(verify, verdict),
             Input::CatalogueFetched { found } => self.origin.catalogue_fetched(self.now, found),
             Input::SwarmSize { peers } => self.swarm = Some((self.now, peers)),
             Input::PeerConnected { peer } => self.on_connected(peer),
             Input::PeerDisconnected { peer } => self.forget_peer(peer),
-            Input::Control { peer, frame } => self.on_control(peer, frame),
+            Input::Control { peer, frame } => {
+                // Pings change no plan: nobody is to keep this peer planning by sending them.
+                if !self.on_control(peer, frame) {
+                    self.dirty = was_dirty;
+                }
+            }
             Input::ChunkReceived { peer, chunk, hash } => self.on_chunk_received(peer, chunk, hash),
             Input::ChunkSent { peer, chunk } => self.on_chunk_sent(peer, chunk),
             Input::FetchHead { fetch, ranged, total } => self.on_fetch_head(fetch, ranged, total),
@@ -252,7 +258,9 @@ impl Engine {
         }
         self.abort_fetch(id);
         self.cancel_asks(id);
+        self.drop_unchecked(id);
         let segment = self.segment_mut(id);
+        segment.arrival = Arrival::default();
         segment.len = Some(len);
         segment.hashes.clear();
         segment.http_hashes = hashes.into_iter().enumerate().map(|(i, hash)| (ChunkIndex(i as u32), hash)).collect();
@@ -401,8 +409,8 @@ impl Engine {
         }
     }
 
-    fn on_batch_verified(&mut self, verify: VerifyId, valid: bool) {
-        match self.catalogue.verified(verify, valid) {
+    fn on_batch_verified(&mut self, verify: VerifyId, verdict: Verdict) {
+        match self.catalogue.verified(verify, verdict) {
             None => {}
             Some(Ok(verified)) => {
                 let from = if let BatchSource::Peer(peer) = verified.source { Some(peer) } else { None };

@@ -34,7 +34,7 @@ const HELLO_WITHIN: Duration = Duration::from_secs(10);
 const WANT_EVERY: Duration = Duration::from_secs(5);
 
 /// Questions (for entries, for hashes) a neighbour may ask in a second; more are not answered.
-const MAX_QUESTIONS: u32 = 100;
+const MAX_QUESTIONS: u32 = 20;
 
 /// What is new and not told yet, and when things were last said.
 #[derive(Debug)]
@@ -137,15 +137,20 @@ impl Engine {
         self.forget_peer(peer);
     }
 
-    pub(crate) fn on_control(&mut self, peer: PeerId, frame: &[u8]) {
+    /// Takes a control frame in; says whether it may change any plan.
+    pub(crate) fn on_control(&mut self, peer: PeerId, frame: &[u8]) -> bool {
         let now = self.now;
-        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return false };
         neighbour.last_heard = now;
-        let ready = neighbour.is_ready();
+        let (ready, flooding) = (neighbour.is_ready(), neighbour.is_flooding(now));
         let message = match Frame::parse(frame) {
-            Ok(Frame::Control(message)) => message,
-            Ok(Frame::Data(..)) | Err(_) => return self.disconnect(peer, DisconnectReason::ProtocolError),
+            Ok(Frame::Control(message)) if !flooding => message,
+            _ => {
+                self.disconnect(peer, DisconnectReason::ProtocolError);
+                return true;
+            }
         };
+        let is_ping = matches!(message, Message::Ping { .. } | Message::Pong { .. });
         match message {
             Message::Hello(hello) if !ready => self.on_hello(peer, hello),
             Message::Bye { .. } => {
@@ -156,6 +161,7 @@ impl Engine {
             Message::Hello(_) => self.disconnect(peer, DisconnectReason::ProtocolError),
             message => self.on_message(peer, message),
         }
+        !is_ping
     }
 
     fn on_hello(&mut self, peer: PeerId, hello: Hello) {
@@ -289,8 +295,10 @@ impl Engine {
     fn on_hashes(&mut self, peer: PeerId, id: SegmentId, len: SegmentLen, first: u32, hashes: Vec<ChunkHash>) {
         let known = self.catalogue.get(id);
         let open = self.is_open();
+        // Nobody may tell hashes unasked: without a signed entry the first to tell would be believed.
+        let was_asked = self.neighbours.get(&peer).is_some_and(|neighbour| neighbour.questions.contains_key(&id));
         let Some(segment) = self.segments.get_mut(&id) else { return };
-        if !segment.hashes.is_empty() || segment.differs || segment.complete {
+        if !was_asked || !segment.hashes.is_empty() || segment.differs || segment.complete {
             return;
         }
         // Without an entry nothing can be made of them; of another length they are of another edition.

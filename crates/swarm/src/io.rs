@@ -71,6 +71,25 @@ pub struct Playhead {
     pub rate_permille: u32,
 }
 
+/// What came of the verification of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// A key of the publisher signed it.
+    Signed,
+    /// It claims to be of a key that is known, and that key did not sign it.
+    Forged,
+    /// No key that begins with its hint is known: an honest peer may know more keys, as while they are changed.
+    OtherKey,
+}
+
+impl Verdict {
+    /// The verdict where a key with the batch's hint is known, and whether it signed.
+    #[must_use]
+    pub const fn of(valid: bool) -> Self {
+        if valid { Self::Signed } else { Self::Forged }
+    }
+}
+
 /// From whom a catalogue batch came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchSource {
@@ -137,8 +156,8 @@ pub enum Input<'a> {
     BatchVerified {
         /// Which.
         verify: VerifyId,
-        /// Whether a key of the publisher signed it.
-        valid: bool,
+        /// What came of it.
+        verdict: Verdict,
     },
     /// [`Output::FetchCatalogue`] ended; its batches, if any, were handed in before.
     CatalogueFetched {

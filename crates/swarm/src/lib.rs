@@ -39,6 +39,6 @@ pub use config::{Config, Integrity};
 pub use engine::Engine;
 pub use io::{
     BatchSource, DataVerdict, DeliveryReport, DemandId, DisconnectReason, Event, FetchId, Input, MediaKind, Output,
-    Playhead, PlaylistSegment, PlaylistUpdate, Stats, VerifyId,
+    Playhead, PlaylistSegment, PlaylistUpdate, Stats, Verdict, VerifyId,
 };
 pub use time::{MediaTime, Now};

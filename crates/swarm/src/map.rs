@@ -290,6 +290,16 @@ impl<V> SegmentMap<V> {
         Some((first.first()?.0, last.last()?.0))
     }
 
+    /// The first segment of the track that has the most blocks.
+    pub(crate) fn first_of_longest(&self) -> Option<SegmentId> {
+        let mut counts: SortedMap<TrackId, u32> = SortedMap::default();
+        for (track, _) in self.blocks.keys() {
+            *counts.or_default(track) += 1;
+        }
+        let (track, _) = counts.iter().max_by_key(|(_, count)| **count)?;
+        Some(SegmentId { track, seq: self.ends(track)?.0 })
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SegmentId, &V)> {
         let blocks = self.blocks.iter();
         blocks.flat_map(|((track, _), seqs)| seqs.iter().map(move |(seq, value)| (SegmentId { track, seq }, value)))

@@ -27,6 +27,11 @@ pub(crate) const MAX_ASKS: usize = 128;
 /// Most chunks remembered as not to be asked of a neighbour for a while.
 const MAX_AVOIDED: usize = 256;
 
+/// Control messages a neighbour may send a second: fifty times what one sends in a busy swarm of a thousand; and at once: a
+/// minute's worth of one that was asleep, or all it holds.
+const MESSAGES_A_SECOND: f64 = 500.0;
+const MESSAGE_BURST: f64 = 4000.0;
+
 /// Most segments remembered as asked about.
 const MAX_QUESTIONED: usize = 64;
 
@@ -88,6 +93,9 @@ pub(crate) struct Neighbour {
     /// When the last one was sent.
     pub(crate) pinged: Now,
     pub(crate) last_heard: Now,
+    /// Control messages it may still send before it is a flood; see [`Neighbour::is_flooding`].
+    credit: f64,
+    credited: Now,
     rate: Option<f64>,
     round_trip: Option<Duration>,
     last_arrival: Now,
@@ -109,6 +117,8 @@ impl Neighbour {
             ping: None,
             pinged: now,
             last_heard: now,
+            credit: MESSAGE_BURST,
+            credited: now,
             rate: None,
             round_trip: None,
             last_arrival: now,
@@ -129,6 +139,14 @@ impl Neighbour {
 
     pub(crate) fn max_frame(&self) -> u32 {
         self.hello.as_ref().map_or(MIN_MAX_FRAME, |hello| hello.max_frame)
+    }
+
+    /// Counts a control message that comes now. Says whether it is one too many.
+    pub(crate) fn is_flooding(&mut self, now: Now) -> bool {
+        let earned = now.since(self.credited).as_secs_f64() * MESSAGES_A_SECOND;
+        self.credit = (self.credit + earned).min(MESSAGE_BURST) - 1.0;
+        self.credited = now;
+        self.credit < 0.0
     }
 
     // What it holds.
@@ -225,9 +243,7 @@ impl Neighbour {
 
     pub(crate) fn avoid(&mut self, chunk: ChunkId, until: Now) {
         self.avoided.insert(chunk, until);
-        if self.avoided.len() > MAX_AVOIDED {
-            self.avoided.pop_first();
-        }
+        drop_oldest(&mut self.avoided, MAX_AVOIDED);
     }
 
     pub(crate) fn avoids(&mut self, now: Now, chunk: ChunkId) -> bool {
@@ -243,9 +259,7 @@ impl Neighbour {
 
     pub(crate) fn note_question(&mut self, segment: SegmentId, now: Now) {
         self.questions.insert(segment, now);
-        if self.questions.len() > MAX_QUESTIONED {
-            self.questions.pop_first();
-        }
+        drop_oldest(&mut self.questions, MAX_QUESTIONED);
     }
 
     /// Whether another chunk may be asked of it now.
@@ -297,5 +311,14 @@ impl Neighbour {
     pub(crate) fn strike(&mut self) {
         self.strikes += 1;
         self.rate = Some(self.rate.unwrap_or(FIRST_RATE) / 2.0);
+    }
+}
+
+/// Takes the entry with the earliest time out of a map that has grown beyond `most`.
+fn drop_oldest<K: Ord + Copy>(map: &mut SortedMap<K, Now>, most: usize) {
+    if map.len() > most
+        && let Some((oldest, _)) = map.iter().min_by_key(|(_, at)| **at)
+    {
+        map.remove(&oldest);
     }
 }

@@ -14,6 +14,9 @@ use crate::time::Now;
 const FIRST_TTFB: Duration = Duration::from_millis(200);
 const FIRST_RATE: f64 = 500_000.0;
 
+/// Transfers shorter than this measure the timer, or a cache.
+const MIN_TRANSFER: Duration = Duration::from_millis(20);
+
 /// An HTTP response that brings nothing for this long is given up.
 const FETCH_STALL: Duration = Duration::from_secs(8);
 
@@ -52,8 +55,13 @@ impl Origin {
         self.ttfb = Some(self.ttfb.map_or(ttfb, |old| old.mul_f64(0.7) + ttfb.mul_f64(0.3)));
         // Short transfers measure the timer, not the line.
         if bytes >= u64::from(CHUNK_LEN) {
-            let sample = bytes as f64 / transfer.max(Duration::from_millis(1)).as_secs_f64();
-            self.rate = Some(self.rate.map_or(sample, |old| old * 0.7 + sample * 0.3));
+            let sample = bytes as f64 / transfer.max(MIN_TRANSFER).as_secs_f64();
+            // A slow one counts at once; a quick one may have come from a cache.
+            self.rate = Some(match self.rate {
+                None => sample,
+                Some(old) if sample < old => (old + sample) / 2.0,
+                Some(old) => old * 0.7 + sample.min(old * 4.0) * 0.3,
+            });
         }
     }
 
@@ -84,7 +92,8 @@ impl Engine {
     }
 
     pub(crate) fn fetches_under_way(&self) -> Vec<(SegmentId, Option<ChunkRange>)> {
-        self.fetches.values().map(|id| (*id, None)).collect()
+        let chunks = |id: &SegmentId| self.segments.get(id).and_then(|segment| segment.fetched_chunks());
+        self.fetches.values().map(|id| (*id, chunks(id))).collect()
     }
 
     pub(crate) fn abort_fetch(&mut self, id: SegmentId) {

@@ -27,6 +27,7 @@ impl Engine {
             let demanded = !segment.demands.is_empty();
             if segment.fetch.is_some() {
                 self.watch_fetch(id);
+                self.widen_fetch(id, slack);
             } else if demanded {
                 self.plan_http(id, slack);
             }

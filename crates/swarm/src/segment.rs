@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{ByteRange, ChunkHash, ChunkIndex, ChunkRange, PeerId, SegmentLen};
 
 use crate::io::{DemandId, FetchId};
@@ -74,13 +75,16 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Chunks that are neither here nor waiting to be checked; empty where the length is not known.
+    /// Chunks that are neither here nor waiting to be checked: what to ask of peers. Empty where the length is not known.
     pub(crate) fn missing(&self) -> impl Iterator<Item = ChunkIndex> {
+        self.lacking().filter(|index| !self.unchecked.contains_key(index))
+    }
+
+    /// Chunks that are not here: what the origin must bring in the end. What waits to be checked may be a lie.
+    pub(crate) fn lacking(&self) -> impl Iterator<Item = ChunkIndex> {
         let count = self.len.map_or(0, SegmentLen::chunk_count);
         let first = if count == 0 { 0 } else { self.first_chunk % count };
-        (0..count)
-            .map(move |step| ChunkIndex((first + step) % count))
-            .filter(|index| !self.held.contains(*index) && !self.unchecked.contains_key(index))
+        (0..count).map(move |step| ChunkIndex((first + step) % count)).filter(|index| !self.held.contains(*index))
     }
 
     /// The smallest range that has all missing chunks in it. `None` where all of the segment is missing (or its length
@@ -89,7 +93,7 @@ impl Segment {
         let len = self.len?;
         let mut first = u32::MAX;
         let mut end = 0;
-        for index in self.missing() {
+        for index in self.lacking() {
             first = first.min(index.0);
             end = end.max(index.0 + 1);
         }
@@ -99,7 +103,19 @@ impl Segment {
 
     pub(crate) fn missing_bytes(&self) -> Option<u64> {
         let len = self.len?;
-        Some(self.missing().filter_map(|index| len.chunk_len(index)).map(u64::from).sum())
+        Some(self.lacking().filter_map(|index| len.chunk_len(index)).map(u64::from).sum())
+    }
+
+    /// The chunks that the fetch under way brings; `None` for all of them.
+    pub(crate) fn fetched_chunks(&self) -> Option<ChunkRange> {
+        let range = self.fetch?.range?;
+        let (first, end) = (range.start / CHUNK_LEN, range.end.div_ceil(CHUNK_LEN));
+        Some(ChunkRange { first: ChunkIndex(first), count: end.saturating_sub(first) })
+    }
+
+    /// Whether the fetch under way leaves something out that is not here.
+    pub(crate) fn is_fetched_in_part(&self) -> bool {
+        self.lacking().any(|index| !self.is_being_fetched(index))
     }
 
     pub(crate) fn is_all_held(&self) -> bool {

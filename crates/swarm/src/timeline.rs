@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headwater_wire::{SegmentId, TrackId};
+use headwater_wire::{SegmentId, SeqNo, TrackId};
 
 use crate::io::{Playhead, PlaylistSegment, PlaylistUpdate};
 use crate::map::{SegmentMap, SortedMap};
@@ -87,6 +87,11 @@ impl Timeline {
         place.start.after(place.duration) >= position
     }
 
+    /// The last segment that the playlist of `track` lists.
+    pub(crate) fn last(&self, track: TrackId) -> Option<SeqNo> {
+        self.places.ends(track).map(|(_, last)| last)
+    }
+
     /// Whether `track` is live.
     pub(crate) fn is_live(&self, track: TrackId) -> bool {
         self.tracks.get(&track).is_some_and(|live| *live)
@@ -99,8 +104,6 @@ impl Timeline {
 
 #[cfg(test)]
 mod tests {
-    use headwater_wire::SeqNo;
-
     use super::*;
 
     const TRACK: TrackId = TrackId(1);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use headwater_swarm::{
     BatchSource, Config, DataVerdict, DemandId, Engine, FetchId, Input, Integrity, MediaKind, MediaTime, Now, Output,
-    Playhead, PlaylistSegment, PlaylistUpdate, VerifyId,
+    Playhead, PlaylistSegment, PlaylistUpdate, Verdict, VerifyId,
 };
 use headwater_wire::catalogue::BATCH_VERSION;
 use headwater_wire::frame::encode_control;
@@ -470,7 +470,7 @@ fn answer(engine: &mut Engine, books: &mut Books, now: Now, which: usize, good: 
         }
         1 => {
             if let Some(verify) = books.verifies.pop_first() {
-                engine.handle_input(now, Input::BatchVerified { verify, valid: good });
+                engine.handle_input(now, Input::BatchVerified { verify, verdict: Verdict::of(good) });
             }
         }
         _ => {

@@ -120,7 +120,10 @@ impl Peer {
             What::Mirror { segment } => self.mirror(segment, desk),
             What::Pump => self.uplink.timer = None,
             What::Verified { verify } => {
-                self.input(Input::BatchVerified { verify: headwater_swarm::VerifyId(verify), valid: true });
+                self.input(Input::BatchVerified {
+                    verify: headwater_swarm::VerifyId(verify),
+                    verdict: headwater_swarm::Verdict::Signed,
+                });
             }
             What::LinkTry { other } => self.link_try(other, desk),
             What::LinkDeadline { other } => self.link_deadline(other, desk),

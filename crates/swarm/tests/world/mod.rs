@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use headwater_swarm::{
     BatchSource, Config, DataVerdict, DemandId, DisconnectReason, Engine, Event, FetchId, Input, Integrity, MediaKind,
-    MediaTime, Now, Output, Playhead, PlaylistSegment, PlaylistUpdate,
+    MediaTime, Now, Output, Playhead, PlaylistSegment, PlaylistUpdate, Verdict,
 };
 use headwater_wire::catalogue::BATCH_VERSION;
 use headwater_wire::frame::DATA_HEADER_LEN;
@@ -374,7 +374,9 @@ impl World {
                 }
                 self.input(index, Input::CatalogueFetched { found });
             }
-            Happening::Verified(index, verify, valid) => self.input(index, Input::BatchVerified { verify, valid }),
+            Happening::Verified(index, verify, valid) => {
+                self.input(index, Input::BatchVerified { verify, verdict: Verdict::of(valid) })
+            }
             Happening::Publish(count) => {
                 self.published = count;
                 for index in 0..self.nodes.len() {

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use headwater_swarm::{DeliveryReport, DemandId, Event, FetchId, Input, Output, VerifyId};
-use headwater_wire::{ByteRange, ChunkId, PeerId, SegmentId, SignedBatch};
+use headwater_swarm::{DeliveryReport, DemandId, Event, FetchId, Input, Output, Verdict, VerifyId};
+use headwater_wire::{ByteRange, ChunkId, PeerId, PublicKey, SegmentId, SignedBatch};
 
 use super::NodeTask;
 use crate::key::verify;
@@ -14,7 +14,7 @@ use crate::transport::OutgoingChunk;
 
 /// An input that doing an output led to.
 enum FollowUp {
-    Verified(VerifyId, bool),
+    Verified(VerifyId, Verdict),
     Sent(PeerId, ChunkId),
     Lost(PeerId),
     FetchFailed(FetchId),
@@ -38,7 +38,7 @@ impl NodeTask {
 
     fn follow_up(&mut self, follow_up: FollowUp) {
         match follow_up {
-            FollowUp::Verified(verify, valid) => self.input(Input::BatchVerified { verify, valid }),
+            FollowUp::Verified(verify, verdict) => self.input(Input::BatchVerified { verify, verdict }),
             FollowUp::Sent(peer, chunk) => self.input(Input::ChunkSent { peer, chunk }),
             FollowUp::Lost(peer) => self.lose(peer),
             FollowUp::FetchFailed(fetch) => self.input(Input::FetchFailed { fetch, status: None }),
@@ -78,7 +78,7 @@ impl NodeTask {
                 tokio::spawn(fetch_catalogue(self.origin.clone(), self.fetch_reports_tx.clone()));
                 None
             }
-            Output::VerifyBatch { verify, batch } => Some(FollowUp::Verified(verify, self.is_signed(&batch))),
+            Output::VerifyBatch { verify, batch } => Some(FollowUp::Verified(verify, self.verdict(&batch))),
             Output::KeepChunk { peer, chunk, .. } => {
                 self.store.keep(peer, chunk);
                 None
@@ -135,8 +135,12 @@ impl NodeTask {
         None
     }
 
-    fn is_signed(&self, batch: &SignedBatch) -> bool {
-        self.keys.iter().any(|key| verify(key, batch))
+    fn verdict(&self, batch: &SignedBatch) -> Verdict {
+        let mut named = self.keys.iter().filter(|key| PublicKey(key.to_bytes()).hint() == batch.key_hint()).peekable();
+        if named.peek().is_none() {
+            return Verdict::OtherKey;
+        }
+        Verdict::of(named.any(|key| verify(key, batch)))
     }
 
     fn deliver(&mut self, demand: DemandId, segment: SegmentId, report: DeliveryReport) {

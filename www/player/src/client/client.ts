@@ -324,7 +324,7 @@ export class Client implements Host {
 
   verify(id: number, hint: Uint8Array, signature: Uint8Array, message: Uint8Array): void {
     const verified = this.#keys?.verify(hint, signature as BufferSource, message as BufferSource);
-    void Promise.resolve(verified ?? false).then((valid) => {
+    void Promise.resolve(verified).then((valid) => {
       this.#soon((core) => {
         core.verified(id, valid);
       });

@@ -32,13 +32,15 @@ export class Keys {
     return keys.length > 0 ? new Keys(keys) : undefined;
   }
 
-  /** Whether a key that begins with `hint` signed `message`. */
-  async verify(hint: Uint8Array, signature: BufferSource, message: BufferSource): Promise<boolean> {
+  /** Whether a key that begins with `hint` signed `message`; `undefined` where there is no such key. */
+  async verify(hint: Uint8Array, signature: BufferSource, message: BufferSource): Promise<boolean | undefined> {
+    let verdict: boolean | undefined;
     for (const { hint: own, key } of this.#keys) {
       if (!own.every((byte, at) => byte === hint[at])) continue;
       if (await crypto.subtle.verify("Ed25519", key, signature, message).catch(() => false)) return true;
+      verdict = false;
     }
-    return false;
+    return verdict;
   }
 }
 
