@@ -3,7 +3,8 @@
 //! Where no neighbour has a segment, those that may be about to fetch it are ranked by hash, so that one goes to the
 //! origin at once and the others wait for its announcement, each a little longer than the one before.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{
@@ -16,7 +17,7 @@ use crate::io::{Event, FetchId, Output};
 use crate::neighbour::Neighbour;
 use crate::ranges::ChunkSet;
 use crate::segment::{Fetch, Segment};
-use crate::time::Now;
+use crate::time::{Now, scaled, seconds};
 
 /// What the rescue allows for besides the transfer itself: the player's own handling, and the noise of timers.
 const RESCUE_MARGIN: Duration = Duration::from_millis(900);
@@ -75,12 +76,12 @@ pub(crate) struct Origin {
 impl Origin {
     /// How long `bytes` would take from the origin.
     fn predict(&self, bytes: u64) -> Duration {
-        let transfer = Duration::from_secs_f64(bytes as f64 / self.rate.unwrap_or(FIRST_RATE).max(1.0));
+        let transfer = seconds(bytes as f64 / self.rate.unwrap_or(FIRST_RATE).max(1.0));
         self.ttfb.unwrap_or(FIRST_TTFB) + transfer
     }
 
     pub(crate) fn measured(&mut self, ttfb: Duration, bytes: u64, transfer: Duration) {
-        self.ttfb = Some(self.ttfb.map_or(ttfb, |old| old.mul_f64(0.7) + ttfb.mul_f64(0.3)));
+        self.ttfb = Some(self.ttfb.map_or(ttfb, |old| scaled(old, 0.7) + scaled(ttfb, 0.3)));
         // Short transfers measure the timer, not the line.
         if bytes >= u64::from(CHUNK_LEN) {
             let sample = bytes as f64 / transfer.max(Duration::from_millis(1)).as_secs_f64();
@@ -123,7 +124,7 @@ impl Engine {
             return self.wake_at(at);
         }
         let bytes = segment.missing_bytes().unwrap_or(u64::from(CHUNK_LEN) * 8);
-        let reserve = self.origin.predict(bytes).mul_f64(RESCUE_FACTOR) + RESCUE_MARGIN;
+        let reserve = scaled(self.origin.predict(bytes), RESCUE_FACTOR) + RESCUE_MARGIN;
         let rescue = now + slack.saturating_sub(reserve);
         let missing = segment.missing_range();
         if segment.differs {
@@ -429,7 +430,7 @@ impl Engine {
         if held || (!hopeless && count < MAX_FAILURES) {
             return;
         }
-        let demands = std::mem::take(&mut segment.demands);
+        let demands = core::mem::take(&mut segment.demands);
         for demand in demands {
             self.demands.remove(&demand);
             self.emit(Output::Fail { demand });
