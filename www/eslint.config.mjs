@@ -23,7 +23,14 @@ export default tseslint.config(
   },
   {
     // Browser tests hold functions that run inside the page; demo scripts run nowhere else.
-    files: ["tests/**/*.mjs", "origin/viewers.mjs", "demo/**/*.mjs", "demo/**/*.js", "dashboard/**/*.js"],
+    files: [
+      "tests/**/*.mjs",
+      "origin/viewers.mjs",
+      "demo/**/*.mjs",
+      "demo/**/*.js",
+      "dashboard/**/*.js",
+      "bench/**/*.mjs",
+    ],
     languageOptions: { globals: { ...globals.node, ...globals.browser } },
   },
 );

@@ -1,5 +1,7 @@
 //! Segments that the player loaded by itself before the client was there: hashed in small steps, then shared.
 
+use alloc::vec::Vec;
+
 use crate::bytes::Bytes;
 use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{ChunkHash, SegmentId, SegmentLen};

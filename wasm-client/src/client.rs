@@ -1,7 +1,11 @@
 //! The bridge: every method tells the engine one thing, then does what it says.
 
+use alloc::borrow::ToOwned;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::time::Duration;
-use std::collections::VecDeque;
 
 use crate::bytes::{Bytes, copy_into};
 use headwater_swarm::{
@@ -443,5 +447,6 @@ fn segment(track: u64, seq: f64) -> SegmentId {
 }
 
 fn duration_of(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    // `as` saturates, and makes zero of NaN.
+    Duration::from_micros((seconds * 1e6) as u64)
 }

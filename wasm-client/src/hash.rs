@@ -1,5 +1,8 @@
 //! Hashing of bytes that live in JavaScript's memory, through one fixed buffer in WASM's.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::bytes::{Bytes, copy_into};
 use headwater_wire::ChunkHash;
 use headwater_wire::hash::ChunkHasher;

@@ -1,5 +1,7 @@
 //! What the page does for the engine: an object of the player's TypeScript (`www/player/src/client/client.ts`).
 
+use alloc::vec::Vec;
+
 use crate::bytes::Bytes;
 use wasm_bindgen::prelude::wasm_bindgen;
 

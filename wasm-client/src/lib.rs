@@ -14,6 +14,10 @@
 //!
 //! Calls go one way at a time: while a method of [`Client`] runs, the host must not call another one. It queues.
 
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
 mod adopt;
 mod bytes;
 mod client;
@@ -33,6 +37,14 @@ use wasm_bindgen::prelude::wasm_bindgen;
 #[cfg(target_arch = "wasm32")]
 #[global_allocator]
 static ALLOCATOR: rlsf::SmallGlobalTlsf = rlsf::SmallGlobalTlsf::new();
+
+/// What panics traps. The standard library's handler would bring all of its formatting along, to print what no browser
+/// shows; the page sees the trap, and plays on over HTTP.
+#[cfg(target_arch = "wasm32")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    core::arch::wasm32::unreachable()
+}
 
 /// The id of the track whose media playlist is at `playlist`, in the stream opened at `source`; both absolute URLs.
 #[wasm_bindgen(js_name = trackOf)]

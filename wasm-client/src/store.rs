@@ -1,5 +1,7 @@
 //! The chunk store: segments at their place and chunks that are still coming in, all in JavaScript's memory.
 
+use alloc::vec::Vec;
+
 use crate::bytes::Bytes;
 use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{ChunkId, ChunkIndex, PeerId, SegmentId, SegmentLen};

@@ -71,11 +71,13 @@ class Origin {
   #delays = new Set();
   #rate = Infinity;
   #sendAt = 0;
+  #observe;
 
-  constructor({ root, live, cacheControl = "no-store" }) {
+  constructor({ root, live, cacheControl = "no-store", observe }) {
     this.#root = path.resolve(root);
     this.#live = live ? { window: 8, ...(live === true ? {} : live) } : undefined;
     this.#cacheControl = cacheControl;
+    this.#observe = observe;
     this.#server = createServer((request, response) => {
       this.#serve(request, response).catch((error) => {
         // A viewer that leaves in mid-response is no event; anything else is a bug to see.
@@ -175,6 +177,7 @@ class Origin {
     const counts = this.#paths.get(pathname) ?? { requests: 0, bytes: 0 };
     this.#paths.set(pathname, counts);
     counts.requests += 1;
+    this.#observe?.(pathname, request.headers);
 
     for (const delay of this.#delays) if (matches(delay.match, pathname)) await sleep(delay.ms);
     const fault = this.#takeFault(pathname);
@@ -315,9 +318,11 @@ function drained(response) {
 /**
  * Starts an origin on a folder.
  * @param {{ root: string, port?: number, host?: string, cacheControl?: string,
- *   live?: boolean | { window?: number, startAt?: number } }} options
+ *   live?: boolean | { window?: number, startAt?: number },
+ *   observe?: (pathname: string, headers: object) => void }} options
  *   `port` 0 takes a free one; `live` presents every media playlist as a sliding window of `window` segments (8) that
- *   began at `startAt` (ms since the epoch); `cacheControl` defaults to no-store, so that every request is counted.
+ *   began at `startAt` (ms since the epoch); `cacheControl` defaults to no-store, so that every request is counted;
+ *   `observe` hears of each request.
  */
 export async function startOrigin({ port = 0, host = "127.0.0.1", ...options }) {
   return await new Origin(options).listen(host, port);

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::repo::Repo;
-use crate::{bench_seed, bench_signal, bench_sim, sizes, web};
+use crate::{bench_browser, bench_seed, bench_signal, bench_sim, sizes, web};
 
 /// What `bench` takes.
 #[derive(clap::Args)]
@@ -18,9 +18,11 @@ pub(crate) struct Options {
     /// Where to write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Of `sim` and `seed`: this scenario alone
+    /// Of `sim`, `seed` and `browser`: this scenario alone
     #[arg(long, value_name = "SCENARIO")]
     only: Option<String>,
+    #[command(flatten)]
+    browser: bench_browser::BrowserOptions,
 }
 
 /// One measurement.
@@ -38,11 +40,16 @@ struct Bench {
     run: fn(&Repo, &Options) -> Result<Vec<Measured>>,
 }
 
-const BENCHES: [Bench; 4] = [
+const BENCHES: [Bench; 5] = [
     Bench {
         name: "size",
         about: "what a page downloads for the player and its WASM, brotli",
         run: |repo, _| size(repo),
+    },
+    Bench {
+        name: "browser",
+        about: "Chromium viewers over HTTP alone, with Headwater and (--vs p2pml) with p2p-media-loader",
+        run: |repo, options| bench_browser::browser(repo, &options.browser, options.only.as_deref()),
     },
     Bench {
         name: "seed",

@@ -3,6 +3,7 @@
 //! Each command has a file of its own; `repo` and `command` are what they share.
 
 mod bench;
+mod bench_browser;
 mod bench_seed;
 mod bench_signal;
 mod bench_sim;
@@ -81,4 +82,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sample { check: false } => sample::make(&repo)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_in_order() {
+        super::Args::command().debug_assert();
+    }
 }

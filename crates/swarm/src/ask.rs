@@ -1,6 +1,7 @@
 //! The neighbours: what is asked of whom, what is taken back, and the verdict on what comes.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use headwater_wire::{ChunkHash, ChunkId, ChunkIndex, ChunkRange, Message, PeerId, SegmentId};
 

@@ -1,5 +1,7 @@
 //! The catalogue as this peer knows it: which segments have a signed entry, and the batches to pass on.
 
+use alloc::vec::Vec;
+
 use headwater_wire::{BatchBody, ChunkHash, RootHash, Scope, SegmentId, SegmentLen, SeqRange, SignedBatch, TrackId};
 
 use crate::io::{BatchSource, Verdict, VerifyId};

@@ -4,7 +4,8 @@
 //! neighbour has a segment, those that may be about to fetch it are ranked by hash, so that one goes to the origin at once
 //! and the others wait for its announcement, each a little longer than the one before.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{ChunkId, ChunkIndex, ChunkRange, Message, PeerId, SegmentId, SegmentLen};
@@ -13,7 +14,7 @@ use crate::election::rank;
 use crate::engine::Engine;
 use crate::neighbour::Neighbour;
 use crate::segment::Segment;
-use crate::time::Now;
+use crate::time::{Now, scaled};
 
 /// What the rescue allows for besides the transfer itself: the player's own handling, and the noise of timers.
 const RESCUE_MARGIN: Duration = Duration::from_millis(900);
@@ -126,7 +127,7 @@ impl Engine {
     /// The moment at which HTTP must start for what is not here to come in time.
     fn rescue_at(&self, segment: &Segment, slack: Duration) -> Now {
         let bytes = segment.missing_bytes().unwrap_or(u64::from(CHUNK_LEN) * 8);
-        let reserve = self.origin.predict(bytes).mul_f64(RESCUE_FACTOR) + RESCUE_MARGIN;
+        let reserve = scaled(self.origin.predict(bytes), RESCUE_FACTOR) + RESCUE_MARGIN;
         self.now + slack.saturating_sub(reserve)
     }
 

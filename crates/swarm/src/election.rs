@@ -7,7 +7,8 @@
 //! candidates of one stretch serve in the next, when everyone has heard of them. The order among them is drawn for each
 //! segment.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use headwater_wire::limits::MAX_CANDIDATES;
 use headwater_wire::{Message, PeerId, Role, SegmentId, TrackId};
@@ -135,7 +136,7 @@ impl Engine {
             return self.wake_at(due);
         }
         self.candidates.due = None;
-        let mut news = std::mem::take(&mut self.candidates.news);
+        let mut news = core::mem::take(&mut self.candidates.news);
         let lists = &self.candidates.lists;
         news.retain(|key, nonces| {
             nonces.retain(|nonce| lists.get(key).is_some_and(|list| list.contains_key(&place(*nonce, *key))));

@@ -1,6 +1,8 @@
 //! The engine's surface and its state; the work is done in `gossip`, `schedule`, `duty`, `origin`, `ask` and `upload`.
 
-use std::collections::VecDeque;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use headwater_wire::{
     BatchBody, ChunkHash, ChunkId, ChunkIndex, DataHeader, PeerId, Role, RootHash, Scope, SegmentId, SegmentLen,
@@ -207,7 +209,7 @@ impl Engine {
     /// Sees to it that the engine is called again at `at`.
     pub(crate) fn wake_at(&mut self, at: Now) {
         // A time that has come already would make poll_output spin: what is due now was done in this very round.
-        let at = at.max(self.now + std::time::Duration::from_millis(1));
+        let at = at.max(self.now + core::time::Duration::from_millis(1));
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
 
@@ -292,7 +294,7 @@ impl Engine {
         segment.complete = true;
         segment.arrival.complete = Some(now);
         if segment.hashes.is_empty() {
-            segment.hashes = std::mem::take(&mut segment.http_hashes).into_iter().map(|(_, hash)| hash).collect();
+            segment.hashes = core::mem::take(&mut segment.http_hashes).into_iter().map(|(_, hash)| hash).collect();
         }
         segment.http_hashes.clear();
         segment.hash_parts = None;
@@ -326,7 +328,7 @@ impl Engine {
         let now = self.now;
         let Some(segment) = self.segments.get_mut(&id) else { return };
         let Some(len) = segment.len else { return };
-        let demands = std::mem::take(&mut segment.demands);
+        let demands = core::mem::take(&mut segment.demands);
         let arrival = segment.arrival;
         let complete = arrival.complete.unwrap_or(now);
         let requested = arrival.requested.unwrap_or(complete);
@@ -464,7 +466,7 @@ impl Engine {
 
     pub(crate) fn drop_unchecked(&mut self, id: SegmentId) {
         let Some(segment) = self.segments.get_mut(&id) else { return };
-        for (index, (peer, _)) in std::mem::take(&mut segment.unchecked) {
+        for (index, (peer, _)) in core::mem::take(&mut segment.unchecked) {
             self.outputs.push_back(Output::DropChunk { peer, chunk: ChunkId { segment: id, index } });
         }
     }

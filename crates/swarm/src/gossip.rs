@@ -1,6 +1,7 @@
 //! What neighbours tell each other: hellos, holdings, catalogue entries, hashes, pings.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use headwater_wire::frame::encode_control;
 use headwater_wire::limits::{MAX_FRAME, MAX_HASHES, MAX_RANGES};
@@ -341,13 +342,13 @@ impl Engine {
         let Some(segment) = self.segments.get_mut(&id) else { return };
         segment.len = Some(len);
         segment.hashes = hashes;
-        let from_origin = std::mem::take(&mut segment.http_hashes);
+        let from_origin = core::mem::take(&mut segment.http_hashes);
         let agrees = from_origin.iter().all(|(index, hash)| segment.hashes.get(index.0 as usize) == Some(hash));
         if !agrees {
             return self.distrust(id);
         }
         let held = segment.held.clone();
-        let unchecked = std::mem::take(&mut segment.unchecked);
+        let unchecked = core::mem::take(&mut segment.unchecked);
         for index in held.iter() {
             self.announce_chunk(ChunkId { segment: id, index });
         }
@@ -388,9 +389,9 @@ impl Engine {
             return self.wake_at(due);
         }
         self.announcements.due = None;
-        let chunks = std::mem::take(&mut self.announcements.chunks);
-        let whole = std::mem::take(&mut self.announcements.whole);
-        let dropped = std::mem::take(&mut self.announcements.dropped);
+        let chunks = core::mem::take(&mut self.announcements.chunks);
+        let whole = core::mem::take(&mut self.announcements.whole);
+        let dropped = core::mem::take(&mut self.announcements.dropped);
         if !self.config.uploads {
             return;
         }

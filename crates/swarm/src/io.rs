@@ -4,6 +4,7 @@
 //! with [`Input`]s and does what the [`Output`]s say. Bytes stay with the shell, in a *store* (segments, at their place)
 //! and in *incoming* buffers (one a chunk and sender); the engine speaks of them by name.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use headwater_wire::{

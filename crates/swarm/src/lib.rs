@@ -15,6 +15,12 @@
 //!            Fetch, Deliver                     Send, SendChunk, Disconnect
 //! ```
 
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
 mod ask;
 mod catalogue;
 pub mod config;

@@ -3,7 +3,9 @@
 //! What the engine keeps is small, with the exception of what it keeps of segments: those lie in blocks, so that no
 //! insertion moves much. `BTreeMap` costs about ten kilobytes of WASM for every pair of types; this costs less than one.
 
-use std::{slice, vec};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::slice;
 
 use headwater_wire::{SegmentId, SeqNo, TrackId};
 
@@ -30,9 +32,9 @@ impl<K: Ord + Copy, V> SortedMap<K, V> {
         while from < to {
             let middle = from + (to - from) / 2;
             match self.0[middle].0.cmp(key) {
-                std::cmp::Ordering::Less => from = middle + 1,
-                std::cmp::Ordering::Equal => return Ok(middle),
-                std::cmp::Ordering::Greater => to = middle,
+                core::cmp::Ordering::Less => from = middle + 1,
+                core::cmp::Ordering::Equal => return Ok(middle),
+                core::cmp::Ordering::Greater => to = middle,
             }
         }
         Err(from)
@@ -66,7 +68,7 @@ impl<K: Ord + Copy, V> SortedMap<K, V> {
 
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         match self.place(&key) {
-            Ok(at) => Some(std::mem::replace(&mut self.0[at].1, value)),
+            Ok(at) => Some(core::mem::replace(&mut self.0[at].1, value)),
             Err(at) => {
                 self.0.insert(at, (key, value));
                 None
@@ -155,7 +157,7 @@ type Pair<'a, K, V, R> = fn(&'a (K, V)) -> R;
 
 impl<'a, K: Ord + Copy, V> IntoIterator for &'a SortedMap<K, V> {
     type Item = (K, &'a V);
-    type IntoIter = std::iter::Map<slice::Iter<'a, (K, V)>, Pair<'a, K, V, (K, &'a V)>>;
+    type IntoIter = core::iter::Map<slice::Iter<'a, (K, V)>, Pair<'a, K, V, (K, &'a V)>>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.iter().map(|(key, value)| (*key, value))
@@ -317,6 +319,7 @@ impl<V> SegmentMap<V> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::prelude::rust_2024::*;
 
     use proptest::prelude::*;
 

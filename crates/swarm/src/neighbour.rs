@@ -1,13 +1,13 @@
 //! One neighbour: what it holds, what is under way in both directions, how fast it is.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use headwater_wire::limits::{CHUNK_LEN, MIN_MAX_FRAME};
 use headwater_wire::{ChunkId, ChunkRange, Hello, Role, SegmentId, SeqNo, SeqRange, TrackId};
 
 use crate::map::SortedMap;
 use crate::ranges::{ChunkSet, SeqSet};
-use crate::time::Now;
+use crate::time::{Now, scaled, seconds};
 
 /// A neighbour whose newest segment is further behind than this is not about to fetch the segment in question.
 const CONTENDER_REACH: u64 = 3;
@@ -279,7 +279,7 @@ impl Neighbour {
     /// How long one more chunk of `len` bytes would take to come.
     pub(crate) fn predict(&self, len: u32) -> Duration {
         let bytes = self.asked_bytes + u64::from(len);
-        let transfer = Duration::from_secs_f64(bytes as f64 / self.rate.unwrap_or(FIRST_RATE).max(1.0));
+        let transfer = seconds(bytes as f64 / self.rate.unwrap_or(FIRST_RATE).max(1.0));
         self.round_trip() + transfer
     }
 
@@ -289,7 +289,7 @@ impl Neighbour {
 
     pub(crate) fn set_round_trip(&mut self, sample: Duration) {
         let old = self.round_trip.unwrap_or(sample);
-        self.round_trip = Some(old.mul_f64(0.75) + sample.mul_f64(0.25));
+        self.round_trip = Some(scaled(old, 0.75) + scaled(sample, 0.25));
     }
 
     /// A chunk asked for at `asked` is complete.

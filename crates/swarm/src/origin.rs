@@ -1,6 +1,7 @@
 //! The origin: HTTP requests and what comes of them. When there is to be one is decided in `duty`.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{ChunkHash, ChunkId, ChunkIndex, ChunkRange, Message, Role, RootHash, SegmentId, SegmentLen};
@@ -8,7 +9,7 @@ use headwater_wire::{ChunkHash, ChunkId, ChunkIndex, ChunkRange, Message, Role, 
 use crate::engine::Engine;
 use crate::io::{Event, FetchId, Output};
 use crate::segment::Fetch;
-use crate::time::Now;
+use crate::time::{Now, scaled, seconds};
 
 /// Assumed of the origin before anything was measured: 200 ms to the first byte, 4 Mbit/s.
 const FIRST_TTFB: Duration = Duration::from_millis(200);
@@ -47,12 +48,12 @@ pub(crate) struct Origin {
 impl Origin {
     /// How long `bytes` would take from the origin.
     pub(crate) fn predict(&self, bytes: u64) -> Duration {
-        let transfer = Duration::from_secs_f64(bytes as f64 / self.rate.unwrap_or(FIRST_RATE).max(1.0));
+        let transfer = seconds(bytes as f64 / self.rate.unwrap_or(FIRST_RATE).max(1.0));
         self.ttfb.unwrap_or(FIRST_TTFB) + transfer
     }
 
     pub(crate) fn measured(&mut self, ttfb: Duration, bytes: u64, transfer: Duration) {
-        self.ttfb = Some(self.ttfb.map_or(ttfb, |old| old.mul_f64(0.7) + ttfb.mul_f64(0.3)));
+        self.ttfb = Some(self.ttfb.map_or(ttfb, |old| scaled(old, 0.7) + scaled(ttfb, 0.3)));
         // Short transfers measure the timer, not the line.
         if bytes >= u64::from(CHUNK_LEN) {
             let sample = bytes as f64 / transfer.max(MIN_TRANSFER).as_secs_f64();
@@ -230,7 +231,7 @@ impl Engine {
         if held || (!hopeless && count < MAX_FAILURES) {
             return;
         }
-        let demands = std::mem::take(&mut segment.demands);
+        let demands = core::mem::take(&mut segment.demands);
         for demand in demands {
             self.demands.remove(&demand);
             self.emit(Output::Fail { demand });

@@ -1,5 +1,7 @@
 //! Sets that stay small: sequence numbers as ranges, chunks as bits.
 
+use alloc::vec::Vec;
+
 use headwater_wire::{ChunkIndex, ChunkRange, SeqNo, SeqRange};
 
 use crate::map::SortedMap;
@@ -137,6 +139,7 @@ fn place(index: ChunkIndex) -> (usize, u64) {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::prelude::rust_2024::*;
 
     use proptest::prelude::*;
 

@@ -3,7 +3,8 @@
 //! Every segment that the player demands has a plan: chunks are asked of neighbours that hold them (`ask`), and at the
 //! *rescue* moment, as late as the origin's measured speed allows, HTTP fetches what is still missing (`origin`).
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use headwater_wire::SegmentId;
 

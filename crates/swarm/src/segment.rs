@@ -1,6 +1,7 @@
 //! One segment on its way into the store: which chunks are there, which are asked of whom, what HTTP is doing.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{ByteRange, ChunkHash, ChunkIndex, ChunkRange, PeerId, SegmentLen};

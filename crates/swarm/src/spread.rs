@@ -1,7 +1,8 @@
 //! How a seed lets a new live segment into the swarm: each chunk to one or two viewers first, so that about one copy
 //! leaves it and the viewers trade the rest; to everybody a little later, so that nobody depends on those two.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use headwater_wire::{ChunkIndex, Message, PeerId, Role, SegmentId, SegmentLen};
 

@@ -1,4 +1,4 @@
-//! Time as the caller supplies it. `std::time::Instant` panics in the browser, and a simulator has its own.
+//! Time as the caller supplies it. `core::time::Instant` panics in the browser, and a simulator has its own.
 
 use core::ops::{Add, Sub};
 use core::time::Duration;
@@ -77,10 +77,21 @@ impl MediaTime {
     /// The place `duration` later.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+        Self(self.0.saturating_add(i64::try_from(micros(duration)).unwrap_or(i64::MAX)))
     }
 }
 
+/// By hand, because what `Duration` has for it is 128 bits wide, which weighs in the browser.
 fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()))
+}
+
+/// A duration of `seconds`, to the microsecond. Saturates, where `Duration::from_secs_f64` panics, and makes zero of NaN.
+pub(crate) fn seconds(seconds: f64) -> Duration {
+    Duration::from_micros((seconds * 1e6) as u64)
+}
+
+/// `duration` times `factor`, likewise.
+pub(crate) fn scaled(duration: Duration, factor: f64) -> Duration {
+    seconds(duration.as_secs_f64() * factor)
 }

@@ -1,12 +1,12 @@
 //! Where segments lie on the player's timeline, and where the player is: what deadlines are made of.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use headwater_wire::{SegmentId, SeqNo, TrackId};
 
 use crate::io::{Playhead, PlaylistSegment, PlaylistUpdate};
 use crate::map::{SegmentMap, SortedMap};
-use crate::time::{MediaTime, Now};
+use crate::time::{MediaTime, Now, scaled};
 
 /// Most tracks whose playlists are remembered: far more renditions than any stream has.
 const MAX_TRACKS: usize = 64;
@@ -57,7 +57,7 @@ impl Timeline {
     /// The position now, extrapolated from the last report.
     pub(crate) fn position(&self, now: Now) -> Option<MediaTime> {
         let (at, playhead) = self.playhead?;
-        let played = now.since(at).mul_f64(f64::from(playhead.rate_permille) / 1000.0);
+        let played = scaled(now.since(at), f64::from(playhead.rate_permille) / 1000.0);
         // The player cannot have shown more than it had.
         Some(playhead.position.after(played).min(playhead.buffered_to.max(playhead.position)))
     }
@@ -71,7 +71,7 @@ impl Timeline {
         let ahead = start.ahead_of(position);
         // A paused player may be started at any moment: it is as urgent as one that plays.
         let rate = playhead.rate_permille.max(1000);
-        Some(ahead.mul_f64(1000.0 / f64::from(rate)))
+        Some(scaled(ahead, 1000.0 / f64::from(rate)))
     }
 
     fn expected_start(&self, segment: SegmentId) -> Option<MediaTime> {
@@ -114,7 +114,7 @@ mod tests {
         timeline
     }
 
-    fn update(first: u64, seqs: std::ops::Range<u64>) -> PlaylistUpdate {
+    fn update(first: u64, seqs: core::ops::Range<u64>) -> PlaylistUpdate {
         let segments = seqs
             .map(|seq| PlaylistSegment {
                 seq: SeqNo(seq),

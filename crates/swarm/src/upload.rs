@@ -1,6 +1,7 @@
 //! What is sent to whom, and when: turn by turn between neighbours, nearest deadline first, within the viewer's cap.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use headwater_wire::frame::piece_len;
 use headwater_wire::{ChunkId, ChunkRange, Message, PeerId, RejectReason, SegmentId};
@@ -8,7 +9,7 @@ use headwater_wire::{ChunkId, ChunkRange, Message, PeerId, RejectReason, Segment
 use crate::engine::Engine;
 use crate::io::Output;
 use crate::neighbour::MAX_ASKS;
-use crate::time::Now;
+use crate::time::{Now, seconds};
 
 /// Chunks handed to the shell for one neighbour at once: one being written and one to follow without a pause.
 const MAX_SENDING: usize = 2;
@@ -72,7 +73,7 @@ impl Allowance {
         let cap = self.cap?.max(1) as f64;
         self.left = (self.left + now.since(self.at).as_secs_f64() * cap).min(cap * BURST.as_secs_f64());
         self.at = now;
-        (self.left < 0.0).then(|| now + Duration::from_secs_f64(-self.left / cap))
+        (self.left < 0.0).then(|| now + seconds(-self.left / cap))
     }
 
     fn spend(&mut self, bytes: u32) {

@@ -7,12 +7,14 @@
 //! A catalogue file ([`encode_file`], [`split_file`]) is a row of batches behind a magic number, and lies beside the
 //! playlist that viewers open, under the playlist's name with `.catalogue` appended.
 
+use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::{Wire, wire_enum, wire_struct};
 use crate::geometry::SegmentLen;
-use crate::hash::{ChunkHash, RootHash};
+use crate::hash::{ChunkHash, RootHash, hash};
 use crate::id::{SegmentId, SeqNo, SwarmName, TrackId};
 use crate::limits::{MAX_BATCH_ENTRIES, MAX_BATCH_LEN, MAX_CATALOGUE_FILE_LEN};
 
@@ -69,7 +71,7 @@ impl Scope {
     /// The scope of one swarm.
     #[must_use]
     pub fn of_swarm(swarm: &SwarmName) -> Self {
-        Self::Swarm(*blake3::hash(swarm.as_str().as_bytes()).as_bytes())
+        Self::Swarm(hash(swarm.as_str().as_bytes()))
     }
 }
 
@@ -115,6 +117,10 @@ pub struct BatchBody {
     pub entries: Vec<Entry>,
 }
 
+wire_enum!(Scope { 0 => Any, 1 => Swarm { 0: name_hash } });
+wire_struct!(Entry { seq, len, root, hashes });
+wire_struct!(BatchBody { version, scope, track, issued_ms, entries });
+
 /// What is wrong with the bytes of a batch or of a catalogue file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogueError {
@@ -146,7 +152,7 @@ impl BatchBody {
     pub fn signing_bytes(&self) -> Result<Vec<u8>, CatalogueError> {
         check_count(self.entries.len())?;
         let mut bytes = SIGNING_CONTEXT.to_vec();
-        bytes = postcard::to_extend(self, bytes).map_err(|_| CatalogueError::Malformed)?;
+        self.put(&mut bytes);
         Ok(bytes)
     }
 
@@ -191,10 +197,8 @@ impl SignedBatch {
         if encoded[0] != BATCH_VERSION {
             return Err(CatalogueError::Version(encoded[0]));
         }
-        let (body, rest) = postcard::take_from_bytes::<BatchBody>(encoded).map_err(|_| CatalogueError::Malformed)?;
-        if !rest.is_empty() {
-            return Err(CatalogueError::Malformed);
-        }
+        let mut rest = encoded;
+        let body = BatchBody::take(&mut rest).filter(|_| rest.is_empty()).ok_or(CatalogueError::Malformed)?;
         check_count(body.entries.len())?;
         if !body.entries.iter().all(Entry::is_well_formed) {
             return Err(CatalogueError::Malformed);
@@ -279,6 +283,7 @@ pub fn split_file(file: &[u8]) -> Result<Vec<&[u8]>, CatalogueError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::prelude::rust_2024::*;
 
     fn body() -> BatchBody {
         let (len, _, root) = RootHash::of_segment(b"segment").unwrap();

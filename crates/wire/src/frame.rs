@@ -8,6 +8,9 @@
 //! `offset` counts from the start of the chunk. The pieces of a chunk come in order and without gaps; pieces of other
 //! chunks may come between them.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::geometry::ChunkIndex;
 use crate::id::{ChunkId, SegmentId, SeqNo, TrackId};
 use crate::limits::{CHUNK_LEN, MAX_CHUNKS, MAX_FRAME};

@@ -1,10 +1,12 @@
 //! How a segment is cut: chunks of [`CHUNK_LEN`] bytes, the last one shorter.
 
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::codec::{Wire, wire_struct};
 use crate::limits::{CHUNK_LEN, MAX_CHUNKS, MAX_SEGMENT_LEN};
 
 /// The length of a segment in bytes: from 1 to [`MAX_SEGMENT_LEN`].
@@ -135,6 +137,19 @@ impl ChunkRange {
     pub fn iter(self) -> impl Iterator<Item = ChunkIndex> {
         let indices: Range<u32> = self.first.0..self.end();
         indices.map(ChunkIndex)
+    }
+}
+
+wire_struct!(ChunkIndex { 0 });
+wire_struct!(ChunkRange { first, count });
+
+impl Wire for SegmentLen {
+    fn put(&self, to: &mut Vec<u8>) {
+        self.0.put(to);
+    }
+
+    fn take(from: &mut &[u8]) -> Option<Self> {
+        Self::new(u32::take(from)?).ok()
     }
 }
 

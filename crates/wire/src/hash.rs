@@ -2,15 +2,55 @@
 //!
 //! `root = BLAKE3("headwater segment v1\0" ‖ length as u32 little-endian ‖ the BLAKE3 hashes of the chunks in order)`.
 
+use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::wire_struct;
 use crate::geometry::SegmentLen;
 use crate::limits::CHUNK_LEN;
 
 /// What the bytes that a root hash covers begin with, so that no other hash of this protocol can be taken for one.
 const ROOT_CONTEXT: &[u8] = b"headwater segment v1\0";
+
+#[cfg(target_family = "wasm")]
+use crate::blake3::Hasher;
+
+#[cfg(not(target_family = "wasm"))]
+use library::Hasher;
+
+/// The library's hasher, as this crate's own one is used.
+#[cfg(not(target_family = "wasm"))]
+mod library {
+    #[derive(Debug, Clone, Default)]
+    pub(super) struct Hasher(::blake3::Hasher);
+
+    impl Hasher {
+        pub(super) fn new() -> Self {
+            Self::default()
+        }
+
+        pub(super) fn update(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+
+        pub(super) fn finalize(&self) -> [u8; 32] {
+            *self.0.finalize().as_bytes()
+        }
+
+        pub(super) fn reset(&mut self) {
+            self.0.reset();
+        }
+    }
+}
+
+/// The BLAKE3 hash of some bytes.
+pub(crate) fn hash(bytes: &[u8]) -> [u8; 32] {
+    let mut hasher = Hasher::new();
+    hasher.update(bytes);
+    hasher.finalize()
+}
 
 /// The BLAKE3 hash of a chunk's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,7 +61,7 @@ impl ChunkHash {
     /// The hash of `chunk`.
     #[must_use]
     pub fn of(chunk: &[u8]) -> Self {
-        Self(*blake3::hash(chunk).as_bytes())
+        Self(hash(chunk))
     }
 }
 
@@ -31,9 +71,12 @@ impl fmt::Debug for ChunkHash {
     }
 }
 
+wire_struct!(ChunkHash { 0 });
+wire_struct!(RootHash { 0 });
+
 /// Hashes a chunk that arrives in pieces.
 #[derive(Debug, Clone, Default)]
-pub struct ChunkHasher(blake3::Hasher);
+pub struct ChunkHasher(Hasher);
 
 impl ChunkHasher {
     /// A hasher that has seen nothing yet.
@@ -49,7 +92,7 @@ impl ChunkHasher {
 
     /// The hash of all bytes taken, and a hasher ready for the next chunk.
     pub fn finish(&mut self) -> ChunkHash {
-        let hash = ChunkHash(*self.0.finalize().as_bytes());
+        let hash = ChunkHash(self.0.finalize());
         self.0.reset();
         hash
     }
@@ -65,13 +108,13 @@ impl RootHash {
     /// the root is simply one that no honest segment has.
     #[must_use]
     pub fn of_chunks(len: SegmentLen, hashes: &[ChunkHash]) -> Self {
-        let mut hasher = blake3::Hasher::new();
+        let mut hasher = Hasher::new();
         hasher.update(ROOT_CONTEXT);
         hasher.update(&len.bytes().to_le_bytes());
         for hash in hashes {
             hasher.update(&hash.0);
         }
-        Self(*hasher.finalize().as_bytes())
+        Self(hasher.finalize())
     }
 
     /// The chunk hashes and the root of a whole segment, or `None` where no segment has that many bytes.
@@ -93,6 +136,7 @@ impl fmt::Debug for RootHash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::prelude::rust_2024::*;
 
     #[test]
     fn a_chunk_hashed_in_pieces_is_the_same_chunk() {

@@ -1,10 +1,13 @@
 //! The names of things. All are plain values: cheap to copy, ordered, printable.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
 use core::fmt;
 use core::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::codec::wire_struct;
 use crate::geometry::ChunkIndex;
 use crate::limits::MAX_SWARM_NAME_LEN;
 
@@ -103,8 +106,8 @@ impl SwarmName {
     pub fn derive(source: &str, key: Option<&str>) -> Result<Self, SwarmNameError> {
         let url = UrlParts::split(source);
         match key {
-            Some(key) => Self::new(format!("{key}{}", url.path)),
-            None => Self::new(format!("open/{}{}", url.host, url.path)),
+            Some(key) => Self::new([key, url.path].concat()),
+            None => Self::new(["open/", url.host, url.path].concat()),
         }
     }
 
@@ -136,9 +139,9 @@ impl TrackId {
     /// The track that a track key names; see [`track_key`].
     #[must_use]
     pub fn of_key(key: &str) -> Self {
-        let hash = blake3::hash(key.as_bytes());
+        let hash = crate::hash::hash(key.as_bytes());
         let mut first = [0; 8];
-        first.copy_from_slice(&hash.as_bytes()[..8]);
+        first.copy_from_slice(&hash[..8]);
         Self(u64::from_le_bytes(first))
     }
 
@@ -234,9 +237,14 @@ pub struct ChunkId {
     pub index: ChunkIndex,
 }
 
+wire_struct!(TrackId { 0 });
+wire_struct!(SeqNo { 0 });
+wire_struct!(SegmentId { track, seq });
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::prelude::rust_2024::*;
 
     #[test]
     fn peer_ids_are_sixteen_lower_case_digits() {

@@ -11,7 +11,16 @@
 //! The crate decodes bytes from strangers: no function here panics on any input, and every length is checked before
 //! anything is allocated for it. It knows no clock, no socket and no policy; `docs/protocol.md` is its prose.
 
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+#[cfg(any(test, target_family = "wasm"))]
+mod blake3;
 pub mod catalogue;
+mod codec;
 pub mod frame;
 pub mod geometry;
 pub mod hash;

@@ -2,8 +2,12 @@
 //!
 //! Numbers are postcard varints, enums their index, lists a length and the items. Variants are only ever appended.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
+use crate::codec::{Wire, wire_enum, wire_struct};
 use crate::geometry::{ChunkRange, SegmentLen};
 use crate::hash::ChunkHash;
 use crate::id::{SegmentId, SeqNo, TrackId};
@@ -203,6 +207,30 @@ pub enum Message {
     },
 }
 
+wire_enum!(Role { 0 => Viewer, 1 => Seed });
+wire_struct!(Hello { version, role, max_frame, uploads, nonce, features, required });
+wire_struct!(SeqRange { first, count });
+wire_enum!(RejectReason { 0 => NotHeld, 1 => Busy, 2 => NoUpload });
+wire_enum!(ByeReason { 0 => Leaving, 1 => Replaced, 2 => Incompatible, 3 => ProtocolError, 4 => BadData, 5 => Full });
+wire_enum!(Message {
+    0 => Hello { 0: hello },
+    1 => Have { track: track, full: full, ranges: ranges },
+    2 => HaveChunks { segment: segment, chunks: chunks },
+    3 => Dropped { track: track, ranges: ranges },
+    4 => Fetching { segment: segment, chunks: chunks },
+    5 => Request { segment: segment, chunks: chunks, time_left_ms: time },
+    6 => Reject { segment: segment, chunks: chunks, reason: reason },
+    7 => Cancel { segment: segment, chunks: chunks },
+    8 => GetCatalogue { track: track, range: range },
+    9 => Catalogue { 0: batch },
+    10 => GetHashes { segment: segment },
+    11 => Hashes { segment: segment, len: len, first: first, hashes: hashes },
+    12 => Ping { nonce: nonce },
+    13 => Pong { nonce: nonce },
+    14 => Bye { reason: reason },
+    15 => Candidates { track: track, epoch: epoch, nonces: nonces },
+});
+
 /// What is wrong with a control message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
@@ -220,18 +248,14 @@ impl Message {
     /// # Errors
     /// See [`MessageError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
-        let (message, rest) = postcard::take_from_bytes::<Self>(bytes).map_err(|_| MessageError::Malformed)?;
-        if !rest.is_empty() {
-            return Err(MessageError::Malformed);
-        }
+        let mut rest = bytes;
+        let message = Self::take(&mut rest).filter(|_| rest.is_empty()).ok_or(MessageError::Malformed)?;
         if message.is_in_bounds() { Ok(message) } else { Err(MessageError::OutOfBounds) }
     }
 
     /// Appends the message as it travels.
     pub fn encode_to(&self, bytes: &mut Vec<u8>) {
-        let taken = core::mem::take(bytes);
-        // Writing into a Vec cannot fail, and every type here has a postcard encoding.
-        *bytes = postcard::to_extend(self, taken).unwrap_or_default();
+        self.put(bytes);
     }
 
     fn is_in_bounds(&self) -> bool {

@@ -3,6 +3,9 @@
 //! A peer sends [`ClientMessage`]s, the first a `join`; the server sends [`ServerMessage`]s. The server pairs peers and
 //! passes session descriptions and candidates on unread. `docs/signalling.md` has it in prose.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{PeerId, SwarmName};

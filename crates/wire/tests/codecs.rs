@@ -4,7 +4,7 @@
 
 use headwater_wire::catalogue::{BATCH_VERSION, split_file};
 use headwater_wire::frame::{DATA_HEADER_LEN, encode_control};
-use headwater_wire::message::ByeReason;
+use headwater_wire::message::{ByeReason, MessageError};
 use headwater_wire::{
     BatchBody, ChunkHash, ChunkIndex, ChunkRange, DataHeader, Entry, Frame, Hello, Message, PublicKey, RejectReason,
     Role, RootHash, Scope, SegmentId, SegmentLen, SeqNo, SeqRange, Signature, SignedBatch, TrackId,
@@ -119,6 +119,33 @@ proptest! {
         let frame = encode_control(&message);
         prop_assert!(frame.len() <= 16_384, "{} bytes", frame.len());
         prop_assert_eq!(Frame::parse(&frame), Ok(Frame::Control(message)));
+    }
+
+    #[test]
+    fn control_messages_are_postcards(message in message()) {
+        prop_assert_eq!(&encode_control(&message)[1..], postcard::to_allocvec(&message).unwrap());
+    }
+
+    #[test]
+    fn what_postcard_refuses_is_refused(message in message(), at: prop::sample::Index, byte: u8, cut: bool) {
+        let mut bytes = postcard::to_allocvec(&message).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        if cut {
+            bytes.truncate(at);
+        }
+        let reference = postcard::take_from_bytes::<Message>(&bytes).ok().filter(|(_, rest)| rest.is_empty());
+        match (Message::decode(&bytes), reference) {
+            (Ok(ours), Some((theirs, _))) => prop_assert_eq!(ours, theirs),
+            (Err(MessageError::Malformed), None) | (Err(MessageError::OutOfBounds), Some(_)) => {}
+            (ours, theirs) => prop_assert!(false, "{ours:?} where postcard has {theirs:?}"),
+        }
+    }
+
+    #[test]
+    fn batches_are_postcards(body in body()) {
+        let bytes = body.signing_bytes().unwrap();
+        prop_assert!(bytes.ends_with(&postcard::to_allocvec(&body).unwrap()));
     }
 
     #[test]

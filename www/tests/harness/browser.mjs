@@ -6,7 +6,7 @@ import { startPages } from "./servers.mjs";
 import { until } from "./wait.mjs";
 
 /** Without the last one, host candidates are mDNS names that nothing on a test machine resolves. */
-const FLAGS = [
+export const FLAGS = [
   "--headless=new",
   "--no-sandbox",
   "--disable-gpu",

@@ -70,7 +70,7 @@ const fn slow(part: Part) -> Part {
     Part { slow: true, ..part }
 }
 
-pub(crate) const PARTS: [Part; 14] = [
+pub(crate) const PARTS: [Part; 15] = [
     part("fmt", "Rust formatting", &[], |machine| {
         check(run(cargo(machine.repo).args(["fmt", "--all", "--check"])).context("run `cargo fmt`"))
     }),
@@ -104,6 +104,7 @@ pub(crate) const PARTS: [Part; 14] = [
         check(run(&mut doc))
     })),
     part("origin", "origin tests", &[], |machine| node_tests(machine, "www/origin")),
+    part("bench", "arithmetic of the browser bench", &[], |machine| node_tests(machine, "www/bench")),
     slow(part(
         "browser",
         "browser tests",
@@ -186,12 +187,13 @@ fn test_binaries(messages: &str) -> Vec<(PathBuf, PathBuf)> {
         .collect()
 }
 
-/// Runs the *.test.mjs of a folder, one file at a time.
+/// Runs the *.test.mjs of a folder, one file at a time; those of installed packages are their authors'.
 fn node_tests(machine: &Machine<'_>, folder: &str) -> Result<Tally> {
     let repo = machine.repo;
     let files: Vec<PathBuf> = files_below(&repo.path(folder))?
         .into_iter()
         .filter(|file| file.to_string_lossy().ends_with(".test.mjs"))
+        .filter(|file| !file.components().any(|part| part.as_os_str() == "node_modules"))
         .collect();
     ensure!(!files.is_empty(), "there is no *.test.mjs in {folder} yet");
     let mut test = program(repo, "node");
