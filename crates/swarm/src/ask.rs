@@ -1,7 +1,6 @@
 //! The neighbours: what is asked of whom, what is taken back, and the verdict on what comes.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use headwater_wire::{ChunkHash, ChunkId, ChunkIndex, ChunkRange, Message, PeerId, SegmentId};
 
@@ -10,19 +9,19 @@ use crate::io::{DisconnectReason, Output};
 use crate::map::{SortedMap, SortedSet};
 use crate::neighbour::{Ask, Neighbour};
 use crate::schedule::AHEAD;
-use crate::time::Now;
+use crate::time::{Now, Span};
 
 /// How long a question for catalogue entries or hashes may go unanswered before another neighbour is asked.
-const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
+const ANSWER_WITHIN: Span = Span::from_millis(1500);
 
 /// The least time a neighbour has to deliver a chunk before somebody else is asked.
-const ASK_PATIENCE: Duration = Duration::from_secs(2);
+const ASK_PATIENCE: Span = Span::from_secs(2);
 
 /// How often it is looked at whether another neighbour would bring a chunk sooner than the one that was asked.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Span = Span::from_millis(100);
 
 /// How much sooner the other must be, for what is asked twice is sometimes sent twice.
-const MOVE_GAIN: Duration = Duration::from_millis(500);
+const MOVE_GAIN: Span = Span::from_millis(500);
 
 /// Asks that may run out in a row before the neighbour is let go.
 const MAX_STRIKES: u32 = 6;
@@ -63,7 +62,7 @@ impl Engine {
         self.wake_at(now + ANSWER_WITHIN);
     }
 
-    pub(crate) fn ask_peers(&mut self, id: SegmentId, slack: Duration) {
+    pub(crate) fn ask_peers(&mut self, id: SegmentId, slack: Span) {
         let now = self.now;
         let Some(segment) = self.segments.get(&id) else { return };
         let Some(len) = segment.len.filter(|_| !segment.differs) else { return };
@@ -103,7 +102,7 @@ impl Engine {
 
     /// A neighbour that would bring a chunk clearly sooner than the one that was asked, which has not begun to send it. It
     /// is taken back from that one.
-    fn better_source(&mut self, slow: PeerId, chunk: ChunkId, len: u32, slack: Duration) -> Option<(PeerId, Duration)> {
+    fn better_source(&mut self, slow: PeerId, chunk: ChunkId, len: u32, slack: Span) -> Option<(PeerId, Span)> {
         let now = self.now;
         let ask = self.neighbours.get_mut(&slow)?.asked.get_mut(&chunk)?;
         if ask.received > 0 {
@@ -118,7 +117,7 @@ impl Engine {
         let (asked, due) = (ask.at, ask.due);
         self.wake_at(now + LOOK_EVERY);
         // What is overdue may come any moment, or as much later again.
-        let left = due.since(now).max(now.since(asked) / 2);
+        let left = due.passed(now).max(now.passed(asked) / 2);
         let (peer, predicted) = self.best_source(chunk, len, slack, Some(slow))?;
         if predicted + predicted / 2 + MOVE_GAIN >= left {
             return None;
@@ -134,15 +133,9 @@ impl Engine {
 
     /// The neighbour that would bring the chunk first. A viewer that is in time goes before a seed: the publisher pays
     /// for what seeds send.
-    fn best_source(
-        &mut self,
-        chunk: ChunkId,
-        len: u32,
-        slack: Duration,
-        except: Option<PeerId>,
-    ) -> Option<(PeerId, Duration)> {
+    fn best_source(&mut self, chunk: ChunkId, len: u32, slack: Span, except: Option<PeerId>) -> Option<(PeerId, Span)> {
         let now = self.now;
-        let mut best: Option<(bool, Duration, PeerId)> = None;
+        let mut best: Option<(bool, Span, PeerId)> = None;
         for (peer, neighbour) in self.neighbours.iter_mut() {
             let able = neighbour.is_ready() && neighbour.gives() && neighbour.has_room() && neighbour.holds(chunk);
             if !able || Some(peer) == except || neighbour.avoids(now, chunk) {
@@ -178,7 +171,7 @@ impl Engine {
         for (peer, chunk) in expired {
             self.take_back(peer, chunk);
             let Some(neighbour) = self.neighbours.get_mut(&peer) else { continue };
-            neighbour.avoid(chunk, now + Duration::from_secs(10));
+            neighbour.avoid(chunk, now + Span::from_secs(10));
             if !struck.contains(&peer) {
                 neighbour.strike();
                 struck.push(peer);
@@ -199,7 +192,7 @@ impl Engine {
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
         let Some(ask) = neighbour.unask(chunk) else { return };
         // What it is sending already cannot be told from the answer to a new ask: none for a while.
-        neighbour.avoid(chunk, self.now + Duration::from_secs(5));
+        neighbour.avoid(chunk, self.now + Span::from_secs(5));
         self.stats.wasted_bytes += u64::from(ask.received);
         self.send(peer, &Message::Cancel { segment: chunk.segment, chunks: ChunkRange::one(chunk.index) });
         self.emit(Output::DropChunk { peer, chunk });

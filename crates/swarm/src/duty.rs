@@ -5,7 +5,6 @@
 //! and the others wait for its announcement, each a little longer than the one before.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{ChunkId, ChunkIndex, ChunkRange, Message, PeerId, SegmentId, SegmentLen};
@@ -14,19 +13,19 @@ use crate::election::rank;
 use crate::engine::Engine;
 use crate::neighbour::Neighbour;
 use crate::segment::Segment;
-use crate::time::{Now, scaled};
+use crate::time::{Now, Span};
 
 /// What the rescue allows for besides the transfer itself: the player's own handling, and the noise of timers.
-const RESCUE_MARGIN: Duration = Duration::from_millis(900);
+const RESCUE_MARGIN: Span = Span::from_millis(900);
 
 /// How many times the predicted transfer the rescue allows for.
 const RESCUE_FACTOR: f64 = 1.6;
 
 /// Time from one rank of an election to the next: a fetch announced by one neighbour reaches the others well within it.
-const RANK_STEP: Duration = Duration::from_millis(150);
+const RANK_STEP: Span = Span::from_millis(150);
 
 /// How long a candidate leaves the next stripe to those whose it is.
-const STRIPE_STEP: Duration = Duration::from_millis(150);
+const STRIPE_STEP: Span = Span::from_millis(150);
 
 /// Ranks beyond this wait no longer.
 const MAX_RANK: u32 = 6;
@@ -41,20 +40,20 @@ const MAX_CLAIMS: usize = 8;
 
 /// How long before the rescue one viewer among neighbours fetches for the others what none of them holds, and the time from
 /// one to the next in their order.
-const DOUBT: Duration = Duration::from_millis(900);
-const DOUBT_STEP: Duration = Duration::from_millis(120);
+const DOUBT: Span = Span::from_millis(900);
+const DOUBT_STEP: Span = Span::from_millis(120);
 
 /// A neighbour has told what it holds and knows this long after it was met.
-const SETTLED: Duration = Duration::from_millis(600);
+const SETTLED: Span = Span::from_millis(600);
 
 /// How long a candidate waits for the catalogue entry, without which it could not pass anything on.
-const ENTRY_WITHIN: Duration = Duration::from_millis(800);
+const ENTRY_WITHIN: Span = Span::from_millis(800);
 
 /// Most segments of which it is remembered that somebody fetches them.
 const MAX_UNDER_WAY: usize = 64;
 
 /// After joining a swarm with others in it, how long segments that are not urgent wait for the first neighbour.
-const JOIN_GRACE: Duration = Duration::from_secs(5);
+const JOIN_GRACE: Span = Span::from_secs(5);
 
 /// What to do about the origin for a segment that is not urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +94,7 @@ fn covers(range: ChunkRange, index: ChunkIndex) -> bool {
 const ALL_CHUNKS: ChunkRange = ChunkRange { first: ChunkIndex(0), count: headwater_wire::limits::MAX_CHUNKS };
 
 impl Engine {
-    pub(crate) fn plan_http(&mut self, id: SegmentId, slack: Duration) {
+    pub(crate) fn plan_http(&mut self, id: SegmentId, slack: Span) {
         let now = self.now;
         let Some(segment) = self.segments.get(&id) else { return };
         if let Some(at) = segment.retry_at().filter(|at| *at > now) {
@@ -125,14 +124,14 @@ impl Engine {
     }
 
     /// The moment at which HTTP must start for what is not here to come in time.
-    fn rescue_at(&self, segment: &Segment, slack: Duration) -> Now {
+    fn rescue_at(&self, segment: &Segment, slack: Span) -> Now {
         let bytes = segment.missing_bytes().unwrap_or(u64::from(CHUNK_LEN) * 8);
-        let reserve = scaled(self.origin.predict(bytes), RESCUE_FACTOR) + RESCUE_MARGIN;
+        let reserve = self.origin.predict(bytes).scaled(RESCUE_FACTOR) + RESCUE_MARGIN;
         self.now + slack.saturating_sub(reserve)
     }
 
     /// Gives a fetch of a part up for one of all that is missing, where the rest would be late otherwise.
-    pub(crate) fn widen_fetch(&mut self, id: SegmentId, slack: Duration) {
+    pub(crate) fn widen_fetch(&mut self, id: SegmentId, slack: Span) {
         let Some(segment) = self.segments.get(&id) else { return };
         if segment.demands.is_empty() || segment.differs || !segment.is_fetched_in_part() {
             return;
@@ -246,7 +245,7 @@ impl Engine {
         let turn = segment.since.max(segment.news).unwrap_or(self.now)
             + RANK_STEP * ((place / stripes) as u32).min(MAX_RANK)
             + STRIPE_STEP * step as u32
-            + if waits_for_entry { ENTRY_WITHIN } else { Duration::ZERO };
+            + if waits_for_entry { ENTRY_WITHIN } else { Span::ZERO };
         Some(match chunks {
             _ if turn > self.now => Plan::WaitUntil(turn),
             Some(chunks) if stripes > 1 => Plan::Duty(Some(chunks)),
@@ -279,8 +278,8 @@ impl Engine {
     }
 
     /// How long after its announcement a fetch of another's should have brought something.
-    fn patience(&self) -> Duration {
-        self.origin.predict(u64::from(CHUNK_LEN) * 8) * 2 + Duration::from_millis(500)
+    fn patience(&self) -> Span {
+        self.origin.predict(u64::from(CHUNK_LEN) * 8) * 2 + Span::from_millis(500)
     }
 
     /// Somebody fetches these chunks from the origin, all of them where there is no range.

@@ -8,7 +8,6 @@
 //! segment.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use headwater_wire::limits::MAX_CANDIDATES;
 use headwater_wire::{Message, PeerId, Role, SegmentId, TrackId};
@@ -17,7 +16,7 @@ use crate::engine::Engine;
 use crate::io::MediaKind;
 use crate::map::SortedMap;
 use crate::rng::mix;
-use crate::time::Now;
+use crate::time::{Now, Span};
 
 /// Segments of one stretch.
 const STRETCH: u64 = 16;
@@ -26,7 +25,7 @@ const STRETCH: u64 = 16;
 const MAX_APART: u64 = 2;
 
 /// How long news of candidates are gathered.
-const GATHER: Duration = Duration::from_secs(1);
+const GATHER: Span = Span::from_secs(1);
 
 /// Most candidates of one stretch that are gathered to be told at once.
 const MAX_NEWS: usize = 4 * MAX_CANDIDATES;

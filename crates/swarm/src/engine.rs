@@ -123,7 +123,9 @@ impl Engine {
             Input::Demand { demand, segment, kind } => self.on_demand(demand, segment, kind),
             Input::DemandCancelled { demand } => self.on_demand_cancelled(demand),
             Input::SegmentStored { segment, len, hashes } => self.on_stored(segment, len, hashes),
-            Input::OriginMeasured { first_byte, bytes, transfer } => self.origin.measured(first_byte, bytes, transfer),
+            Input::OriginMeasured { first_byte, bytes, transfer } => {
+                self.origin.measured(first_byte.into(), bytes, transfer.into());
+            }
             Input::Batch { source, bytes } => match SignedBatch::parse(bytes) {
                 Ok((batch, body)) => self.on_batch(source, batch, body),
                 Err(_) => self.emit(Output::Event(Event::CatalogueNotSigned)),

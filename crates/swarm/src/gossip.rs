@@ -1,7 +1,6 @@
 //! What neighbours tell each other: hellos, holdings, catalogue entries, hashes, pings.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use headwater_wire::frame::encode_control;
 use headwater_wire::limits::{MAX_FRAME, MAX_HASHES, MAX_RANGES};
@@ -16,23 +15,23 @@ use crate::io::{BatchSource, DisconnectReason, Event, Output};
 use crate::map::{SortedMap, SortedSet};
 use crate::neighbour::Neighbour;
 use crate::ranges::ChunkSet;
-use crate::time::Now;
+use crate::time::{Now, Span};
 
 /// How long news of chunks are gathered before they are told: a wait this short costs a relay nothing that counts, and
 /// halves the messages of a burst.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Span = Span::from_millis(20);
 
 /// How often a neighbour is pinged.
-const PING_EVERY: Duration = Duration::from_secs(5);
+const PING_EVERY: Span = Span::from_secs(5);
 
 /// A neighbour that has said nothing for this long is gone.
-const SILENCE: Duration = Duration::from_secs(20);
+const SILENCE: Span = Span::from_secs(20);
 
 /// A peer that has not said hello this long after its channel opened never will.
-const HELLO_WITHIN: Duration = Duration::from_secs(10);
+const HELLO_WITHIN: Span = Span::from_secs(10);
 
 /// Between two requests for more neighbours, at first; doubled each time nobody came of it.
-const WANT_EVERY: Duration = Duration::from_secs(5);
+const WANT_EVERY: Span = Span::from_secs(5);
 
 /// Questions (for entries, for hashes) a neighbour may ask in a second; more are not answered.
 const MAX_QUESTIONS: u32 = 20;
@@ -225,7 +224,7 @@ impl Engine {
             Message::Dropped { track, ranges } => neighbour.learn_dropped(track, &ranges),
             Message::Fetching { segment, chunks } => self.on_fetching(peer, segment, chunks),
             Message::Request { segment, chunks, time_left_ms } => {
-                self.on_request(peer, segment, chunks, Duration::from_millis(u64::from(time_left_ms)));
+                self.on_request(peer, segment, chunks, Span::from_millis(u64::from(time_left_ms)));
             }
             Message::Cancel { segment, chunks } => {
                 for index in chunks.iter() {
@@ -257,7 +256,7 @@ impl Engine {
             Message::Ping { nonce } => self.send(peer, &Message::Pong { nonce }),
             Message::Pong { nonce } => {
                 if let Some((_, at)) = neighbour.ping.take_if(|(sent, _)| *sent == nonce) {
-                    neighbour.set_round_trip(now.since(at));
+                    neighbour.set_round_trip(now.passed(at));
                 }
             }
         }
@@ -265,7 +264,7 @@ impl Engine {
 
     /// Whether this neighbour's question is within its share.
     fn may_answer(&mut self, peer: PeerId) -> bool {
-        if self.now.since(self.announcements.answered_since) >= Duration::from_secs(1) {
+        if self.now.passed(self.announcements.answered_since) >= Span::from_secs(1) {
             self.announcements.answered.clear();
             self.announcements.answered_since = self.now;
         }
@@ -453,8 +452,8 @@ impl Engine {
         let mut pings = Vec::new();
         let mut next = now + PING_EVERY;
         for (peer, neighbour) in self.neighbours.iter_mut() {
-            if now.since(neighbour.last_heard) >= SILENCE
-                || (!neighbour.is_ready() && now.since(neighbour.connected) >= HELLO_WITHIN)
+            if now.passed(neighbour.last_heard) >= SILENCE
+                || (!neighbour.is_ready() && now.passed(neighbour.connected) >= HELLO_WITHIN)
             {
                 gone.push(peer);
                 continue;
@@ -506,7 +505,7 @@ impl Engine {
         {
             hello.uploads = false;
         }
-        let pause = if reason == RejectReason::Busy { Duration::from_secs(1) } else { Duration::from_secs(10) };
+        let pause = if reason == RejectReason::Busy { Span::from_secs(1) } else { Span::from_secs(10) };
         for index in chunks.iter() {
             let chunk = ChunkId { segment: id, index };
             let Some(ask) = neighbour.unask(chunk) else { continue };

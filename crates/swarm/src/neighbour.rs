@@ -1,13 +1,11 @@
 //! One neighbour: what it holds, what is under way in both directions, how fast it is.
 
-use core::time::Duration;
-
 use headwater_wire::limits::{CHUNK_LEN, MIN_MAX_FRAME};
 use headwater_wire::{ChunkId, ChunkRange, Hello, Role, SegmentId, SeqNo, SeqRange, TrackId};
 
 use crate::map::SortedMap;
 use crate::ranges::{ChunkSet, SeqSet};
-use crate::time::{Now, scaled, seconds};
+use crate::time::{Now, Span};
 
 /// A neighbour whose newest segment is further behind than this is not about to fetch the segment in question.
 const CONTENDER_REACH: u64 = 3;
@@ -47,7 +45,7 @@ const MAX_WINDOW: u64 = 64 * CHUNK_LEN as u64;
 const FIRST_RATE: f64 = 500_000.0;
 /// Nobody is taken for slower than this: everyone gets another chance.
 const SLOWEST_RATE: f64 = 20_000.0;
-const FIRST_ROUND_TRIP: Duration = Duration::from_millis(100);
+const FIRST_ROUND_TRIP: Span = Span::from_millis(100);
 
 /// What a neighbour has of one track.
 #[derive(Debug, Default)]
@@ -97,7 +95,7 @@ pub(crate) struct Neighbour {
     credit: f64,
     credited: Now,
     rate: Option<f64>,
-    round_trip: Option<Duration>,
+    round_trip: Option<Span>,
     last_arrival: Now,
 }
 
@@ -143,7 +141,7 @@ impl Neighbour {
 
     /// Counts a control message that comes now. Says whether it is one too many.
     pub(crate) fn is_flooding(&mut self, now: Now) -> bool {
-        let earned = now.since(self.credited).as_secs_f64() * MESSAGES_A_SECOND;
+        let earned = now.passed(self.credited).as_secs_f64() * MESSAGES_A_SECOND;
         self.credit = (self.credit + earned).min(MESSAGE_BURST) - 1.0;
         self.credited = now;
         self.credit < 0.0
@@ -267,7 +265,7 @@ impl Neighbour {
         let window = match self.rate {
             None => FIRST_WINDOW,
             Some(rate) => {
-                let round_trip = self.round_trip() + Duration::from_millis(100);
+                let round_trip = self.round_trip() + Span::from_millis(100);
                 ((rate * round_trip.as_secs_f64() * 1.5) as u64).clamp(MIN_WINDOW, MAX_WINDOW)
             }
         };
@@ -277,25 +275,25 @@ impl Neighbour {
     }
 
     /// How long one more chunk of `len` bytes would take to come.
-    pub(crate) fn predict(&self, len: u32) -> Duration {
+    pub(crate) fn predict(&self, len: u32) -> Span {
         let bytes = self.asked_bytes + u64::from(len);
-        let transfer = seconds(bytes as f64 / self.rate.unwrap_or(FIRST_RATE).max(1.0));
+        let transfer = Span::from_secs_f64(bytes as f64 / self.rate.unwrap_or(FIRST_RATE).max(1.0));
         self.round_trip() + transfer
     }
 
-    pub(crate) fn round_trip(&self) -> Duration {
+    pub(crate) fn round_trip(&self) -> Span {
         self.round_trip.unwrap_or(FIRST_ROUND_TRIP)
     }
 
-    pub(crate) fn set_round_trip(&mut self, sample: Duration) {
+    pub(crate) fn set_round_trip(&mut self, sample: Span) {
         let old = self.round_trip.unwrap_or(sample);
-        self.round_trip = Some(scaled(old, 0.75) + scaled(sample, 0.25));
+        self.round_trip = Some(old.scaled(0.75) + sample.scaled(0.25));
     }
 
     /// A chunk asked for at `asked` is complete.
     pub(crate) fn arrived(&mut self, now: Now, len: u32, asked: Now) {
         // While chunks queue up at the neighbour, the time since the last one is what this one took.
-        let took = now.since(self.last_arrival.max(asked)).max(Duration::from_millis(1));
+        let took = now.passed(self.last_arrival.max(asked)).max(Span::from_millis(1));
         let sample = f64::from(len) / took.as_secs_f64();
         self.rate = Some(self.rate.map_or(sample, |rate| rate * 0.8 + sample * 0.2));
         self.last_arrival = now;

@@ -1,7 +1,6 @@
 //! The origin: HTTP requests and what comes of them. When there is to be one is decided in `duty`.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{ChunkHash, ChunkId, ChunkIndex, ChunkRange, Message, Role, RootHash, SegmentId, SegmentLen};
@@ -9,17 +8,17 @@ use headwater_wire::{ChunkHash, ChunkId, ChunkIndex, ChunkRange, Message, Role, 
 use crate::engine::Engine;
 use crate::io::{Event, FetchId, Output};
 use crate::segment::Fetch;
-use crate::time::{Now, scaled, seconds};
+use crate::time::{Now, Span};
 
 /// Assumed of the origin before anything was measured: 200 ms to the first byte, 4 Mbit/s.
-const FIRST_TTFB: Duration = Duration::from_millis(200);
+const FIRST_TTFB: Span = Span::from_millis(200);
 const FIRST_RATE: f64 = 500_000.0;
 
 /// Transfers shorter than this measure the timer, or a cache.
-const MIN_TRANSFER: Duration = Duration::from_millis(20);
+const MIN_TRANSFER: Span = Span::from_millis(20);
 
 /// An HTTP response that brings nothing for this long is given up.
-const FETCH_STALL: Duration = Duration::from_secs(8);
+const FETCH_STALL: Span = Span::from_secs(8);
 
 /// Failed HTTP requests in a row after which the player's own loader may try.
 const MAX_FAILURES: u32 = 4;
@@ -27,17 +26,17 @@ const MAX_FAILURES: u32 = 4;
 /// How many candidates look for a new live segment in the catalogue file at once, and how long the other candidates and
 /// the other viewers wait to hear of it before they look too.
 const CATALOGUE_READERS: usize = 4;
-const CATALOGUE_BACKUP: Duration = Duration::from_millis(300);
-const CATALOGUE_HEARSAY: Duration = Duration::from_millis(1500);
+const CATALOGUE_BACKUP: Span = Span::from_millis(300);
+const CATALOGUE_HEARSAY: Span = Span::from_millis(1500);
 
 /// Between two looks at the catalogue file: while entries are missing, and where there was no file.
-const CATALOGUE_EVERY: Duration = Duration::from_millis(500);
-const CATALOGUE_ABSENT: Duration = Duration::from_secs(60);
+const CATALOGUE_EVERY: Span = Span::from_millis(500);
+const CATALOGUE_ABSENT: Span = Span::from_secs(60);
 
 /// What is known of the origin.
 #[derive(Debug, Default)]
 pub(crate) struct Origin {
-    ttfb: Option<Duration>,
+    ttfb: Option<Span>,
     rate: Option<f64>,
     catalogue_under_way: bool,
     /// Whether the last look at the catalogue file found one.
@@ -47,13 +46,13 @@ pub(crate) struct Origin {
 
 impl Origin {
     /// How long `bytes` would take from the origin.
-    pub(crate) fn predict(&self, bytes: u64) -> Duration {
-        let transfer = seconds(bytes as f64 / self.rate.unwrap_or(FIRST_RATE).max(1.0));
+    pub(crate) fn predict(&self, bytes: u64) -> Span {
+        let transfer = Span::from_secs_f64(bytes as f64 / self.rate.unwrap_or(FIRST_RATE).max(1.0));
         self.ttfb.unwrap_or(FIRST_TTFB) + transfer
     }
 
-    pub(crate) fn measured(&mut self, ttfb: Duration, bytes: u64, transfer: Duration) {
-        self.ttfb = Some(self.ttfb.map_or(ttfb, |old| scaled(old, 0.7) + scaled(ttfb, 0.3)));
+    pub(crate) fn measured(&mut self, ttfb: Span, bytes: u64, transfer: Span) {
+        self.ttfb = Some(self.ttfb.map_or(ttfb, |old| old.scaled(0.7) + ttfb.scaled(0.3)));
         // Short transfers measure the timer, not the line.
         if bytes >= u64::from(CHUNK_LEN) {
             let sample = bytes as f64 / transfer.max(MIN_TRANSFER).as_secs_f64();
@@ -200,7 +199,7 @@ impl Engine {
         segment.failures = None;
         segment.news = Some(now);
         let head = under_way.head.unwrap_or(now);
-        self.origin.measured(head.since(under_way.started), under_way.bytes, now.since(head));
+        self.origin.measured(head.passed(under_way.started), under_way.bytes, now.passed(head));
         match segment.len {
             Some(len) if len != total => return self.distrust(id),
             Some(_) => {}

@@ -4,12 +4,12 @@
 //! *rescue* moment, as late as the origin's measured speed allows, HTTP fetches what is still missing (`origin`).
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use headwater_wire::SegmentId;
 
 use crate::engine::Engine;
 use crate::map::SortedSet;
+use crate::time::Span;
 
 /// How many segments beyond the one last demanded are asked of peers: enough to keep several neighbours busy, few enough
 /// that a change of rendition wastes little.
@@ -21,8 +21,8 @@ impl Engine {
         let ahead = self.want_ahead();
         self.drop_unwanted(&ahead);
         let now = self.now;
-        let slack = |id: SegmentId| self.timeline.slack(now, id).unwrap_or(Duration::ZERO);
-        let wanted: SortedSet<(Duration, SegmentId)> = self.active.iter().map(|id| (slack(id), id)).collect();
+        let slack = |id: SegmentId| self.timeline.slack(now, id).unwrap_or(Span::ZERO);
+        let wanted: SortedSet<(Span, SegmentId)> = self.active.iter().map(|id| (slack(id), id)).collect();
         for (slack, id) in wanted.iter() {
             let Some(segment) = self.segments.get(&id) else { continue };
             let demanded = !segment.demands.is_empty();
@@ -46,7 +46,8 @@ impl Engine {
             let last = *last;
             (1..=AHEAD).map(move |step| SegmentId { track: last.track, seq: last.seq.saturating_add(step) })
         };
-        let is_near = |id: &SegmentId| self.timeline.slack(now, *id).is_some_and(|slack| slack <= self.config.prefetch);
+        let is_near =
+            |id: &SegmentId| self.timeline.slack(now, *id).is_some_and(|slack| slack <= self.config.prefetch.into());
         let ahead: SortedSet<SegmentId> = self.latest.values().flat_map(next).filter(is_near).collect();
         for id in ahead.iter() {
             let new = !self.segments.contains_key(&id);

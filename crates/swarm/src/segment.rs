@@ -1,7 +1,6 @@
 //! One segment on its way into the store: which chunks are there, which are asked of whom, what HTTP is doing.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{ByteRange, ChunkHash, ChunkIndex, ChunkRange, PeerId, SegmentLen};
@@ -9,7 +8,7 @@ use headwater_wire::{ByteRange, ChunkHash, ChunkIndex, ChunkRange, PeerId, Segme
 use crate::io::{DemandId, FetchId};
 use crate::map::SortedMap;
 use crate::ranges::ChunkSet;
-use crate::time::Now;
+use crate::time::{Now, Span};
 
 /// An HTTP request under way.
 #[derive(Debug, Clone, Copy)]
@@ -134,6 +133,6 @@ impl Segment {
     /// The moment before which the origin is not to be asked again after failures.
     pub(crate) fn retry_at(&self) -> Option<Now> {
         let (at, count) = self.failures?;
-        Some(at + Duration::from_millis(250) * (1 << count.min(4)))
+        Some(at + Span::from_millis(250) * (1 << count.min(4)))
     }
 }

@@ -2,7 +2,6 @@
 //! leaves it and the viewers trade the rest; to everybody a little later, so that nobody depends on those two.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use headwater_wire::{ChunkIndex, Message, PeerId, Role, SegmentId, SegmentLen};
 
@@ -10,7 +9,7 @@ use crate::engine::Engine;
 use crate::map::SortedMap;
 use crate::ranges::ChunkSet;
 use crate::rng::mix;
-use crate::time::Now;
+use crate::time::{Now, Span};
 
 /// With fewer viewers than this among its neighbours a seed tells everyone at once: there is nothing to trade.
 const FEW: usize = 2;
@@ -19,7 +18,7 @@ const FEW: usize = 2;
 const MANY: usize = 6;
 
 /// How long the viewers have to trade before the seed tells everyone.
-const HEAD_START: Duration = Duration::from_millis(1500);
+const HEAD_START: Span = Span::from_millis(1500);
 
 /// Live segments that are being let in, and when everyone is told.
 pub(crate) type Spreading = Vec<(Now, SegmentId)>;

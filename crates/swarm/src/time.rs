@@ -1,6 +1,6 @@
 //! Time as the caller supplies it. `core::time::Instant` panics in the browser, and a simulator has its own.
 
-use core::ops::{Add, Sub};
+use core::ops::{Add, Div, Mul, Sub};
 use core::time::Duration;
 
 /// A moment: microseconds since a start of the caller's choice. Never goes back.
@@ -43,6 +43,97 @@ impl Sub<Duration> for Now {
     }
 }
 
+impl Now {
+    /// The time since `earlier`, as the engine counts it.
+    pub(crate) const fn passed(self, earlier: Self) -> Span {
+        Span(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A time span in microseconds: inside the engine in place of [`Duration`], whose two numbers and checks weigh in the
+/// browser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct Span(u64);
+
+impl Span {
+    pub(crate) const ZERO: Self = Self(0);
+
+    pub(crate) const fn from_millis(millis: u64) -> Self {
+        Self(millis * 1_000)
+    }
+
+    pub(crate) const fn from_secs(secs: u64) -> Self {
+        Self(secs * 1_000_000)
+    }
+
+    /// Saturates, where `Duration::from_secs_f64` panics, and makes zero of NaN.
+    pub(crate) fn from_secs_f64(secs: f64) -> Self {
+        Self((secs * 1e6) as u64)
+    }
+
+    pub(crate) fn as_secs_f64(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+
+    pub(crate) const fn as_millis(self) -> u64 {
+        self.0 / 1_000
+    }
+
+    pub(crate) fn scaled(self, factor: f64) -> Self {
+        Self((self.0 as f64 * factor) as u64)
+    }
+
+    pub(crate) const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl From<Duration> for Span {
+    fn from(duration: Duration) -> Self {
+        Self(micros(duration))
+    }
+}
+
+impl Add for Span {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl Mul<u32> for Span {
+    type Output = Self;
+
+    fn mul(self, factor: u32) -> Self {
+        Self(self.0.saturating_mul(u64::from(factor)))
+    }
+}
+
+impl Div<u32> for Span {
+    type Output = Self;
+
+    fn div(self, by: u32) -> Self {
+        Self(self.0 / u64::from(by.max(1)))
+    }
+}
+
+impl Add<Span> for Now {
+    type Output = Self;
+
+    fn add(self, span: Span) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+}
+
+impl Sub<Span> for Now {
+    type Output = Self;
+
+    fn sub(self, span: Span) -> Self {
+        Self(self.0.saturating_sub(span.0))
+    }
+}
+
 /// A place on the player's media timeline, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct MediaTime(i64);
@@ -77,21 +168,21 @@ impl MediaTime {
     /// The place `duration` later.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(micros(duration)).unwrap_or(i64::MAX)))
+        self.later(duration.into())
+    }
+
+    pub(crate) fn later(self, span: Span) -> Self {
+        Self(self.0.saturating_add_unsigned(span.0))
+    }
+
+    /// How far this place lies after `other`; zero where it does not.
+    pub(crate) const fn beyond(self, other: Self) -> Span {
+        let ahead = self.0.saturating_sub(other.0);
+        Span(if ahead <= 0 { 0 } else { ahead.unsigned_abs() })
     }
 }
 
 /// By hand, because what `Duration` has for it is 128 bits wide, which weighs in the browser.
 fn micros(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()))
-}
-
-/// A duration of `seconds`, to the microsecond. Saturates, where `Duration::from_secs_f64` panics, and makes zero of NaN.
-pub(crate) fn seconds(seconds: f64) -> Duration {
-    Duration::from_micros((seconds * 1e6) as u64)
-}
-
-/// `duration` times `factor`, likewise.
-pub(crate) fn scaled(duration: Duration, factor: f64) -> Duration {
-    seconds(duration.as_secs_f64() * factor)
 }

@@ -1,12 +1,10 @@
 //! Where segments lie on the player's timeline, and where the player is: what deadlines are made of.
 
-use core::time::Duration;
-
 use headwater_wire::{SegmentId, SeqNo, TrackId};
 
 use crate::io::{Playhead, PlaylistSegment, PlaylistUpdate};
 use crate::map::{SegmentMap, SortedMap};
-use crate::time::{MediaTime, Now, scaled};
+use crate::time::{MediaTime, Now, Span};
 
 /// Most tracks whose playlists are remembered: far more renditions than any stream has.
 const MAX_TRACKS: usize = 64;
@@ -17,7 +15,7 @@ const MAX_SEGMENTS: usize = 200_000;
 #[derive(Debug, Clone, Copy)]
 struct Place {
     start: MediaTime,
-    duration: Duration,
+    duration: Span,
 }
 
 /// All tracks' playlists and the playhead.
@@ -46,7 +44,7 @@ impl Timeline {
             if self.places.len() >= MAX_SEGMENTS {
                 return;
             }
-            self.places.insert(SegmentId { track, seq }, Place { start, duration });
+            self.places.insert(SegmentId { track, seq }, Place { start, duration: duration.into() });
         }
     }
 
@@ -57,34 +55,34 @@ impl Timeline {
     /// The position now, extrapolated from the last report.
     pub(crate) fn position(&self, now: Now) -> Option<MediaTime> {
         let (at, playhead) = self.playhead?;
-        let played = scaled(now.since(at), f64::from(playhead.rate_permille) / 1000.0);
+        let played = now.passed(at).scaled(f64::from(playhead.rate_permille) / 1000.0);
         // The player cannot have shown more than it had.
-        Some(playhead.position.after(played).min(playhead.buffered_to.max(playhead.position)))
+        Some(playhead.position.later(played).min(playhead.buffered_to.max(playhead.position)))
     }
 
     /// The time until the player must have `segment`: zero where it waits for it already, `None` where nothing is known.
     /// A live segment that the own playlist does not list yet is taken to follow what it lists.
-    pub(crate) fn slack(&self, now: Now, segment: SegmentId) -> Option<Duration> {
+    pub(crate) fn slack(&self, now: Now, segment: SegmentId) -> Option<Span> {
         let start = self.place(segment).map(|place| place.start).or_else(|| self.expected_start(segment))?;
         let position = self.position(now)?;
         let (_, playhead) = self.playhead?;
-        let ahead = start.ahead_of(position);
+        let ahead = start.beyond(position);
         // A paused player may be started at any moment: it is as urgent as one that plays.
         let rate = playhead.rate_permille.max(1000);
-        Some(scaled(ahead, 1000.0 / f64::from(rate)))
+        Some(ahead.scaled(1000.0 / f64::from(rate)))
     }
 
     fn expected_start(&self, segment: SegmentId) -> Option<MediaTime> {
         let (_, last) = self.places.ends(segment.track).filter(|(_, last)| *last < segment.seq)?;
         let place = self.place(SegmentId { track: segment.track, seq: last })?;
         let between = u32::try_from(segment.seq.0 - last.0).ok()?;
-        Some(place.start.after(place.duration.saturating_mul(between)))
+        Some(place.start.later(place.duration * between))
     }
 
     /// Whether `segment` is listed and the player is not past its end.
     pub(crate) fn is_ahead(&self, now: Now, segment: SegmentId) -> bool {
         let Some((place, position)) = self.place(segment).zip(self.position(now)) else { return false };
-        place.start.after(place.duration) >= position
+        place.start.later(place.duration) >= position
     }
 
     /// The last segment that the playlist of `track` lists.
@@ -104,6 +102,8 @@ impl Timeline {
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
     use super::*;
 
     const TRACK: TrackId = TrackId(1);
@@ -139,12 +139,12 @@ mod tests {
             rate_permille: 1000,
         };
         timeline.set_playhead(at, playhead);
-        assert_eq!(timeline.slack(at, segment(5)), Some(Duration::from_secs(6)));
-        assert_eq!(timeline.slack(at + Duration::from_secs(1), segment(5)), Some(Duration::from_secs(5)));
-        assert_eq!(timeline.slack(at + Duration::from_secs(9), segment(5)), Some(Duration::from_secs(4)));
-        assert_eq!(timeline.slack(at, segment(1)), Some(Duration::ZERO));
+        assert_eq!(timeline.slack(at, segment(5)), Some(Span::from_secs(6)));
+        assert_eq!(timeline.slack(at + Duration::from_secs(1), segment(5)), Some(Span::from_secs(5)));
+        assert_eq!(timeline.slack(at + Duration::from_secs(9), segment(5)), Some(Span::from_secs(4)));
+        assert_eq!(timeline.slack(at, segment(1)), Some(Span::ZERO));
         // Not listed yet, and taken to follow.
-        assert_eq!(timeline.slack(at, segment(12)), Some(Duration::from_secs(20)));
+        assert_eq!(timeline.slack(at, segment(12)), Some(Span::from_secs(20)));
         assert_eq!(timeline.slack(at, SegmentId { track: TrackId(9), seq: SeqNo(5) }), None);
     }
 

@@ -1,7 +1,6 @@
 //! What is sent to whom, and when: turn by turn between neighbours, nearest deadline first, within the viewer's cap.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use headwater_wire::frame::piece_len;
 use headwater_wire::{ChunkId, ChunkRange, Message, PeerId, RejectReason, SegmentId};
@@ -9,21 +8,21 @@ use headwater_wire::{ChunkId, ChunkRange, Message, PeerId, RejectReason, Segment
 use crate::engine::Engine;
 use crate::io::Output;
 use crate::neighbour::MAX_ASKS;
-use crate::time::{Now, seconds};
+use crate::time::{Now, Span};
 
 /// Chunks handed to the shell for one neighbour at once: one being written and one to follow without a pause.
 const MAX_SENDING: usize = 2;
 
 /// How much of the cap may be used at once after a pause: a chunk, or a tenth of a second's worth.
-const BURST: Duration = Duration::from_millis(100);
+const BURST: Span = Span::from_millis(100);
 
 /// A send that takes longer than this waits for its own path, not for this peer's line: it does not keep others back.
-const STUCK: Duration = Duration::from_millis(250);
+const STUCK: Span = Span::from_millis(250);
 
 /// Between these two lies how long a chunk should take to leave: shorter, and the line has room for more at once; longer,
 /// and what is sent at once only delays each other.
-const QUICK: Duration = Duration::from_millis(80);
-const SLOW: Duration = Duration::from_millis(160);
+const QUICK: Span = Span::from_millis(80);
+const SLOW: Span = Span::from_millis(160);
 
 /// Fewest, first and most chunks sent at once to all neighbours together.
 const MIN_SLOTS: f64 = 2.0;
@@ -45,7 +44,7 @@ impl Slots {
     }
 
     /// A chunk has left after `took`.
-    fn learn(&mut self, took: Duration) {
+    fn learn(&mut self, took: Span) {
         if took > SLOW {
             self.count = (self.count * 0.95).max(MIN_SLOTS);
         } else if took < QUICK && self.short {
@@ -71,9 +70,9 @@ impl Allowance {
     /// Whether something may be sent now; otherwise when.
     fn ready_at(&mut self, now: Now) -> Option<Now> {
         let cap = self.cap?.max(1) as f64;
-        self.left = (self.left + now.since(self.at).as_secs_f64() * cap).min(cap * BURST.as_secs_f64());
+        self.left = (self.left + now.passed(self.at).as_secs_f64() * cap).min(cap * BURST.as_secs_f64());
         self.at = now;
-        (self.left < 0.0).then(|| now + seconds(-self.left / cap))
+        (self.left < 0.0).then(|| now + Span::from_secs_f64(-self.left / cap))
     }
 
     fn spend(&mut self, bytes: u32) {
@@ -82,7 +81,7 @@ impl Allowance {
 }
 
 impl Engine {
-    pub(crate) fn on_request(&mut self, peer: PeerId, id: SegmentId, chunks: ChunkRange, time_left: Duration) {
+    pub(crate) fn on_request(&mut self, peer: PeerId, id: SegmentId, chunks: ChunkRange, time_left: Span) {
         let now = self.now;
         let uploads = self.config.uploads;
         let segment = self.segments.get(&id).filter(|segment| !segment.differs);
@@ -118,7 +117,7 @@ impl Engine {
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
         if let Some((len, since)) = neighbour.sending.remove(&chunk) {
             self.stats.uploaded_bytes += u64::from(len);
-            self.slots.learn(self.now.since(since));
+            self.slots.learn(self.now.passed(since));
         }
     }
 
