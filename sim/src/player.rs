@@ -1,7 +1,7 @@
 //! The player, in the manner of hls.js: one segment after the other until enough is buffered, plays after the first,
 //! stalls when it runs dry. Knows nothing of where segments come from.
 
-use crate::clock::Micros;
+use crate::clock::{Micros, SECOND};
 use crate::content::Content;
 use crate::scenario;
 
@@ -44,6 +44,8 @@ pub(crate) struct Player {
     pub(crate) seeking: Option<Micros>,
     /// How long seeks took, one by one.
     pub(crate) seeks: Vec<Micros>,
+    /// How long the slowest of its own loads took.
+    pub(crate) slowest: Option<Micros>,
     updated: Micros,
     playing: bool,
     waiting: Option<Micros>,
@@ -71,6 +73,7 @@ impl Player {
             watched: 0,
             seeking: None,
             seeks: Vec::new(),
+            slowest: None,
             updated: 0,
             playing: false,
             waiting: None,
@@ -140,6 +143,12 @@ impl Player {
     pub(crate) fn wants(&self) -> Option<u32> {
         let room = self.buffered_to.saturating_sub(self.position) < self.buffer;
         (self.demand.is_none() && room && self.next < self.known_end && !self.ended).then_some(self.next)
+    }
+
+    /// Whether there is enough to play for the next segment to wait a little: a second, and twice what a load takes.
+    pub(crate) fn can_wait(&self) -> bool {
+        let Some(slowest) = self.slowest.filter(|_| self.playing) else { return false };
+        self.buffered_to.saturating_sub(self.position) > SECOND + 2 * slowest
     }
 
     /// Takes a segment in; says whether it was the first.

@@ -267,15 +267,16 @@ pub struct Player {
     pub sync_segments: f64,
     /// How often it reports its playhead.
     pub tick_ms: f64,
-    /// The engine begins so long after the first frame; before, the player loads over plain HTTP.
-    pub engine_after_ms: f64,
+    /// After the first frame the engine's files are loaded, and it begins so long after they have come. What can wait for
+    /// it does; the player loads the rest over plain HTTP.
+    pub engine_start_ms: f64,
     /// Whether it switches renditions.
     pub abr: bool,
 }
 
 impl Default for Player {
     fn default() -> Self {
-        Self { buffer_s: 30.0, sync_segments: 3.0, tick_ms: 250.0, engine_after_ms: 1000.0, abr: true }
+        Self { buffer_s: 30.0, sync_segments: 3.0, tick_ms: 250.0, engine_start_ms: 150.0, abr: true }
     }
 }
 

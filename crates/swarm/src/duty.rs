@@ -55,6 +55,9 @@ const MAX_UNDER_WAY: usize = 64;
 /// After joining a swarm with others in it, how long segments that are not urgent wait for the first neighbour.
 const JOIN_GRACE: Span = Span::from_secs(5);
 
+/// How long after its start an engine waits for word of the swarm before it takes itself to be alone.
+const SIGNAL_GRACE: Span = Span::from_secs(2);
+
 /// What to do about the origin for a segment that is not urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plan {
@@ -273,8 +276,13 @@ impl Engine {
         if any_ready {
             return Plan::Duty(segment.missing_range());
         }
-        let joining = self.swarm.filter(|(at, peers)| *peers > 1 && *at + JOIN_GRACE > now);
-        joining.map_or(Plan::Alone, |(at, _)| Plan::WaitUntil(at + JOIN_GRACE))
+        // A moment ago nothing was known of a swarm, or there are others in it: they may be met yet.
+        let until = match self.swarm {
+            None => self.began + SIGNAL_GRACE,
+            Some((at, peers)) if peers > 1 => at + JOIN_GRACE,
+            Some(_) => now,
+        };
+        if until > now { Plan::WaitUntil(until) } else { Plan::Alone }
     }
 
     /// How long after its announcement a fetch of another's should have brought something.

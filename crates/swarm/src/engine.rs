@@ -41,6 +41,7 @@ pub struct Engine {
     pub(crate) rng: Rng,
     /// This peer's number in elections.
     pub(crate) nonce: u64,
+    pub(crate) began: Now,
     pub(crate) now: Now,
     pub(crate) neighbours: SortedMap<PeerId, Neighbour>,
     pub(crate) segments: SegmentMap<Box<Segment>>,
@@ -84,6 +85,7 @@ impl Engine {
             config,
             rng,
             nonce,
+            began: now,
             now,
             neighbours: SortedMap::default(),
             segments: SegmentMap::default(),

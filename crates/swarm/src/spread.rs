@@ -1,5 +1,5 @@
-//! How a seed lets a new live segment into the swarm: each chunk to one or two viewers first, so that about one copy
-//! leaves it and the viewers trade the rest; to everybody a little later, so that nobody depends on those two.
+//! How a seed lets a new live segment into the swarm: each chunk to one viewer first, so that about one copy leaves it and
+//! the viewers trade the rest; to everybody a little later, so that nobody depends on that one.
 
 use alloc::vec::Vec;
 
@@ -14,11 +14,8 @@ use crate::time::{Now, Span};
 /// With fewer viewers than this among its neighbours a seed tells everyone at once: there is nothing to trade.
 const FEW: usize = 2;
 
-/// With at least this many viewers two are told of each chunk, because one of many is likely to be slow.
-const MANY: usize = 6;
-
 /// How long the viewers have to trade before the seed tells everyone.
-const HEAD_START: Span = Span::from_millis(1500);
+const HEAD_START: Span = Span::from_millis(2500);
 
 /// Live segments that are being let in, and when everyone is told.
 pub(crate) type Spreading = Vec<(Now, SegmentId)>;
@@ -36,12 +33,10 @@ impl Engine {
         if viewers.len() < FEW || !self.config.uploads {
             return self.announce_whole(id);
         }
-        let copies = if viewers.len() >= MANY { 2 } else { 1 };
         let mut parts: SortedMap<PeerId, ChunkSet> = SortedMap::default();
         for index in (0..count).map(ChunkIndex) {
             let lot = |nonce: u64| mix(nonce ^ mix(id.track.0 ^ mix(id.seq.0 ^ mix(u64::from(index.0)))));
-            let drawn: SortedMap<u64, PeerId> = viewers.iter().map(|(peer, nonce)| (lot(*nonce), *peer)).collect();
-            for peer in drawn.values().take(copies) {
+            if let Some((peer, _)) = viewers.iter().min_by_key(|(_, nonce)| lot(*nonce)) {
                 parts.or_default(*peer).insert(index);
             }
         }

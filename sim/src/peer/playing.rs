@@ -10,7 +10,11 @@ use crate::clock::{Micros, SECOND, micros};
 use crate::content::Content;
 use crate::event::{SegmentRef, What};
 use crate::player::{Demand, Via};
+use crate::policies::Policy;
 use crate::world::Desk;
+
+/// The script and the WASM, compressed: what `cargo xtask size` allows them.
+const ENGINE_BYTES: f64 = 60_000.0;
 
 /// A segment that the player loaded itself.
 #[derive(Debug)]
@@ -120,6 +124,10 @@ impl Peer {
         let Some(player) = &mut self.player else { return };
         player.advance(self.now, &desk.shared.content);
         let Some(seq) = player.wants() else { return };
+        // As the browser's session does it: what the engine can have from peers waits for it while there is enough to play.
+        if self.brain.is_none() && desk.shared.policy == Policy::Headwater && player.can_wait() {
+            return;
+        }
         let segment = SegmentRef { seq, track: player.track };
         let via = if self.brain.is_some() {
             self.next_demand += 1;
@@ -160,6 +168,9 @@ impl Peer {
         let len = u64::from(desk.shared.content.len(segment).bytes());
         self.record.delivered += len;
         self.record.delivered_by_source += len;
+        if let Some(player) = &mut self.player {
+            player.slowest = player.slowest.max(Some(self.now - since));
+        }
         let load = Load { segment, first_byte: head - since, transfer: self.now - head };
         if self.brain.is_some() {
             self.tell_load(&load, desk);
@@ -186,9 +197,16 @@ impl Peer {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         player.measured(content.len(segment).bytes(), took, content, &desk.shared.scenario.stream.renditions_kbps);
         if first {
-            let after = micros(desk.shared.scenario.player.engine_after_ms / 1000.0);
+            let after = self.engine_load(desk);
             self.later(self.now + after, What::Boot, desk);
         }
+    }
+
+    /// From the first frame to the engine's beginning: its script, then its WASM, one request each, and its start.
+    fn engine_load(&self, desk: &Desk<'_>) -> Micros {
+        let rate = desk.shared.population.session(self.index).down;
+        let start = desk.shared.scenario.player.engine_start_ms / 1000.0;
+        2 * self.origin_trip(desk) + micros(ENGINE_BYTES / rate + start)
     }
 
     /// The engine gives a segment up: the player's own loader gets it.
@@ -245,6 +263,14 @@ impl Peer {
         let published = content.published(self.now);
         let first = self.told.max(content.first_listed(published));
         self.told = published;
+        for track in 0..content.tracks {
+            self.input(Input::Playlist(PlaylistUpdate {
+                track: Content::track_id(track),
+                live: content.live,
+                first: SeqNo(u64::from(content.first_listed(published))),
+                segments: (first..published).map(|seq| content.listed(seq)).collect(),
+            }));
+        }
         for seq in first..published {
             for track in 0..content.tracks {
                 let segment = SegmentRef { seq, track };
