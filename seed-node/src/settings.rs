@@ -27,8 +27,8 @@ pub struct Settings {
     #[arg(long, value_name = "URL", value_parser = websocket_url)]
     #[serde(deserialize_with = "optional_websocket_url")]
     pub signal: Option<Url>,
-    /// The key file, made by `headwater-seed keygen`. While keys are changed, give the old one and the new one: the first
-    /// names the swarm, the last one signs.
+    /// The key file, made by `headwater-seed keygen`. While keys are changed, give the old one and the new one: viewers with
+    /// the embed code of either are served and get what their key signed.
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
     /// Proof for a signalling server that asks for one.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ed25519_dalek::VerifyingKey;
 use futures_util::{StreamExt, stream};
 use headwater_wire::limits::{MAX_CATALOGUE_FILE_LEN, MAX_SEGMENT_LEN};
-use headwater_wire::{CatalogueError, Entry, RootHash, Scope, SegmentId, SignedBatch, SwarmName, catalogue};
+use headwater_wire::{CatalogueError, Entry, PublicKey, RootHash, Scope, SegmentId, SignedBatch, SwarmName, catalogue};
 use url::Url;
 
 use crate::http::{Http, HttpError};
@@ -102,9 +102,10 @@ pub async fn check(http: &Http, url: &Url, keys: &[VerifyingKey], swarm: &SwarmN
         .map_err(|error| CheckError::Catalogue { url: file_url.to_string(), error })?;
     let mut checked = Checked::default();
     let mut entries: BTreeMap<SegmentId, (u64, Entry)> = BTreeMap::new();
+    let mut others = false;
     for batch in batches {
         match open_batch(batch, keys, swarm) {
-            Ok(opened) => {
+            Ok(Some(opened)) => {
                 for (segment, issued, entry) in opened {
                     // The later of two entries holds.
                     let known = entries.entry(segment).or_insert_with(|| (issued, entry.clone()));
@@ -113,8 +114,13 @@ pub async fn check(http: &Http, url: &Url, keys: &[VerifyingKey], swarm: &SwarmN
                     }
                 }
             }
+            // While keys are changed, a catalogue is signed with both: that is nothing wrong, unless it is all there is.
+            Ok(None) => others = true,
             Err(fault) => checked.faults.push(fault),
         }
+    }
+    if others && entries.is_empty() && checked.faults.is_empty() {
+        checked.faults.push(Fault::Signature);
     }
     let listed = source.tracks.iter().flat_map(|track| {
         track
@@ -150,8 +156,16 @@ pub async fn check(http: &Http, url: &Url, keys: &[VerifyingKey], swarm: &SwarmN
     Ok(checked)
 }
 
-fn open_batch(batch: &[u8], keys: &[VerifyingKey], swarm: &SwarmName) -> Result<Vec<(SegmentId, u64, Entry)>, Fault> {
+/// The entries of a batch; `None` where it is signed with another key.
+fn open_batch(
+    batch: &[u8],
+    keys: &[VerifyingKey],
+    swarm: &SwarmName,
+) -> Result<Option<Vec<(SegmentId, u64, Entry)>>, Fault> {
     let (batch, body) = SignedBatch::parse(batch).map_err(Fault::Batch)?;
+    if !keys.iter().any(|key| PublicKey(key.to_bytes()).hint() == batch.key_hint()) {
+        return Ok(None);
+    }
     if !keys.iter().any(|key| verify(key, &batch)) {
         return Err(Fault::Signature);
     }
@@ -159,5 +173,5 @@ fn open_batch(batch: &[u8], keys: &[VerifyingKey], swarm: &SwarmName) -> Result<
         return Err(Fault::Scope);
     }
     let (track, issued) = (body.track, body.issued_ms);
-    Ok(body.entries.into_iter().map(|entry| (SegmentId { track, seq: entry.seq }, issued, entry)).collect())
+    Ok(Some(body.entries.into_iter().map(|entry| (SegmentId { track, seq: entry.seq }, issued, entry)).collect()))
 }

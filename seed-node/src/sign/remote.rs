@@ -55,7 +55,7 @@ pub struct Signed {
 pub async fn sign_url(
     http: &Http,
     url: &Url,
-    signer: &Signer,
+    signers: &[Signer],
     folder: &Path,
     watch: bool,
 ) -> Result<Signed, RemoteSignError> {
@@ -86,12 +86,12 @@ pub async fn sign_url(
             }
         }
         if live {
-            file.write(signer)?;
+            file.write(signers)?;
         }
     }
     // It has ended, since its end of the queue is gone.
     let _ = mirror.await;
-    file.write(signer)?;
+    file.write(signers)?;
     if expected > 0 && !live {
         return Err(RemoteSignError::Incomplete { url: url.to_string(), missing: expected });
     }
