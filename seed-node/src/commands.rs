@@ -12,6 +12,7 @@ use std::time::Duration;
 use headwater_seed::http::{Http, HttpError};
 use headwater_seed::key::{Key, KeyError, public_path};
 use headwater_seed::origin::SourceError;
+use headwater_seed::progress::Progress;
 use headwater_seed::settings::SettingsError;
 use headwater_seed::sign::Signer;
 use headwater_seed::sign::check::CheckError;
@@ -50,7 +51,7 @@ pub(crate) enum CommandError {
     Folder(#[from] FolderError),
     #[error("{0} things are wrong, see above; what could be signed is signed")]
     Several(usize),
-    #[error("{0}; give another port with --udp-port, or let the system choose with 0")]
+    #[error("{0}; give another port with --udp-port or --tcp-port, or let the system choose with 0")]
     Bind(io::Error),
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -114,8 +115,10 @@ pub(crate) async fn sign(args: SignArgs) -> Result<(), CommandError> {
             let signers = keys.into_iter().map(signer).collect::<Result<Vec<_>, CommandError>>()?;
             let folder = args.out.unwrap_or_else(|| PathBuf::from("."));
             let http = Http::new()?;
+            let progress = Progress::new("segments");
             tokio::select! {
-                signed = sign_url(&http, &url, &signers, &folder, args.watch) => {
+                signed = sign_url(&http, &url, &signers, &folder, args.watch, &progress) => {
+                    drop(progress);
                     let signed = signed?;
                     let (path, count) = (signed.file.path().display(), signed.file.len());
                     say(&format!("{path}: {count} segments signed; put it at {}", signed.belongs))
@@ -136,7 +139,7 @@ pub(crate) async fn sign(args: SignArgs) -> Result<(), CommandError> {
 }
 
 fn sign_folder(mut folder: Folder, signers: &[Signer]) -> Result<(), CommandError> {
-    let Pass { written, mut errors } = folder.pass(signers);
+    let Pass { written, mut errors } = folder.pass(signers, &Progress::new("streams"));
     for (path, count) in written {
         say(&format!("{}: {count} segments signed", path.display()))?;
     }
@@ -159,7 +162,7 @@ async fn watch_folder(folder: Folder, signers: Vec<Signer>) -> Result<(), Comman
     loop {
         if last_pass.is_none_or(|last| last.elapsed() >= PASS_EVERY) || state.0.has_news() {
             let ((folder, signers), pass) = tokio::task::spawn_blocking(move || {
-                let pass = state.0.pass(&state.1);
+                let pass = state.0.pass(&state.1, &Progress::hidden());
                 (state, pass)
             })
             .await

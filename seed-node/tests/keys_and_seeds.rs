@@ -10,7 +10,7 @@ use headwater_seed::node::NodeEvent;
 use headwater_swarm::Event;
 use headwater_wire::SeqNo;
 use headwater_wire::catalogue::split_file;
-use support::{Origin, Signal, capped_seed, holds, key, seed, seed_with_two_keys, until, viewer};
+use support::{Origin, Signal, capped_seed, holds, key, seed, seed_with_two_keys, small_seed, until, viewer};
 
 const LEN: usize = 150_000;
 const SEGMENTS: u32 = 6;
@@ -100,6 +100,28 @@ async fn an_upload_cap_holds_for_all_viewers_together() {
     let most = CAP as f64 * took + 200_000.0;
     assert!(stats.seed_bytes > 0 && (stats.seed_bytes as f64) < most, "{} bytes in {took} s", stats.seed_bytes);
     viewer.leave().await;
+    seed.shutdown().await;
+    signal.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_too_many_is_sent_away_and_watches_all_the_same() {
+    let (origin, signal, key) = (Origin::start().await, Signal::start().await, key());
+    let segments = origin.put_vod(2, LEN);
+    let source = origin.url("/v/a.m3u8");
+    let seed = small_seed(&source, &signal, &key, 1).await;
+    holds(seed.handle(), 2 * LEN as u64).await;
+    let (first, mut first_events) = viewer(&source, &signal, &key).await;
+    until(&mut first_events, is_seed).await;
+    let (second, mut second_events) = viewer(&source, &signal, &key).await;
+    until(&mut second_events, |event| matches!(event, NodeEvent::Disconnected { .. })).await;
+    assert_eq!(seed.handle().stats().await.unwrap().neighbours, 1);
+    for viewer in [&first, &second] {
+        let delivered = viewer.segment(viewer.tracks()[0].id, SeqNo(1)).await.unwrap();
+        assert!(delivered.bytes == segments[1]);
+    }
+    first.leave().await;
+    second.leave().await;
     seed.shutdown().await;
     signal.stop().await;
 }

@@ -39,6 +39,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
     }
     let options = MuxOptions {
         port: settings.udp_port.unwrap_or(0),
+        tcp_port: settings.tcp_port,
         bind: settings.bind.clone(),
         public: settings.public_ip.clone(),
     };

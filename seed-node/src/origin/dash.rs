@@ -1,7 +1,7 @@
 //! DASH manifests, read into the same few facts as HLS playlists: which renditions there are, and which segments each has.
 //!
 //! A DASH segment has no number that every player shows, so that names are made of what all of them know: the
-//! representation's id, and where a segment begins. docs/protocol.md has the rule; [`numbered`] is it.
+//! representation's id, and where a segment begins. docs/protocol.md has the rule.
 
 mod addressing;
 mod sidx;

@@ -11,6 +11,7 @@ use url::Url;
 use crate::http::{Http, HttpError};
 use crate::key::verify;
 use crate::origin::{Source, SourceError};
+use crate::progress::Progress;
 
 /// Segments fetched at once.
 const PARALLEL: usize = 4;
@@ -94,7 +95,13 @@ pub struct Checked {
 ///
 /// # Errors
 /// See [`CheckError`].
-pub async fn check(http: &Http, url: &Url, keys: &[VerifyingKey], swarm: &SwarmName) -> Result<Checked, CheckError> {
+pub async fn check(
+    http: &Http,
+    url: &Url,
+    keys: &[VerifyingKey],
+    swarm: &SwarmName,
+    progress: &Progress,
+) -> Result<Checked, CheckError> {
     let source = Source::open(http, url).await?;
     let file_url = source.catalogue_url();
     let file = http.get(&file_url, None, MAX_CATALOGUE_FILE_LEN, ATTEMPTS).await.map_err(CheckError::NoCatalogue)?;
@@ -130,6 +137,7 @@ pub async fn check(http: &Http, url: &Url, keys: &[VerifyingKey], swarm: &SwarmN
             .map(|listed| (SegmentId { track: track.id, seq: listed.seq }, listed.location.clone()))
     });
     let listed: Vec<_> = listed.collect();
+    let all = listed.len();
     let mut results = stream::iter(listed.into_iter().map(|(segment, location)| {
         let entry = entries.get(&segment).map(|(_, entry)| entry.clone());
         async move {
@@ -147,7 +155,9 @@ pub async fn check(http: &Http, url: &Url, keys: &[VerifyingKey], swarm: &SwarmN
         }
     }))
     .buffered(PARALLEL);
-    while let Some(result) = results.next().await {
+    for done in 1.. {
+        let Some(result) = results.next().await else { break };
+        progress.set(done, all);
         match result {
             Ok(()) => checked.good += 1,
             Err(fault) => checked.faults.push(fault),
@@ -156,12 +166,11 @@ pub async fn check(http: &Http, url: &Url, keys: &[VerifyingKey], swarm: &SwarmN
     Ok(checked)
 }
 
+/// A segment, when its entry was issued, and the entry.
+type Opened = (SegmentId, u64, Entry);
+
 /// The entries of a batch; `None` where it is signed with another key.
-fn open_batch(
-    batch: &[u8],
-    keys: &[VerifyingKey],
-    swarm: &SwarmName,
-) -> Result<Option<Vec<(SegmentId, u64, Entry)>>, Fault> {
+fn open_batch(batch: &[u8], keys: &[VerifyingKey], swarm: &SwarmName) -> Result<Option<Vec<Opened>>, Fault> {
     let (batch, body) = SignedBatch::parse(batch).map_err(Fault::Batch)?;
     if !keys.iter().any(|key| PublicKey(key.to_bytes()).hint() == batch.key_hint()) {
         return Ok(None);

@@ -194,4 +194,24 @@ mod tests {
         assert_eq!(file.add(TRACK, entry(29, b"bytes")), Ok(()));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
     }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_disk_without_space_leaves_the_catalogue_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.m3u8.catalogue");
+        let signers = [Signer::new(Key::generate().unwrap(), Scope::Any)];
+        let mut file = CatalogueFile::new(path.clone());
+        file.add(TRACK, entry(1, b"bytes")).unwrap();
+        assert!(file.write(&signers).unwrap());
+        file.add(TRACK, entry(2, b"bytes")).unwrap();
+        // Every write to it fails as on a full disk.
+        let temporary = folder.path().join(format!("a.m3u8.catalogue.{}.tmp", std::process::id()));
+        std::os::unix::fs::symlink("/dev/full", temporary).unwrap();
+        let error = file.write(&signers).unwrap_err().to_string();
+        assert!(error.contains("a.m3u8.catalogue") && error.contains("No space left"), "{error}");
+        assert_eq!(listed(&path), [1]);
+        assert!(file.write(&signers).unwrap(), "it is tried again");
+        assert_eq!(listed(&path), [1, 2]);
+    }
 }

@@ -19,6 +19,7 @@ use crate::node::Location;
 use crate::origin::dash::{self, IndexError, Manifest, Numbering};
 use crate::origin::playlist::{self, Media, Playlist, PlaylistError};
 use crate::origin::{self, MAX_PLAYLIST_LEN};
+use crate::progress::Progress;
 
 /// How deep below the folder playlists are looked for.
 const MAX_DEPTH: usize = 16;
@@ -114,7 +115,7 @@ impl Folder {
     }
 
     /// Looks through the folder, signs what is new, and writes the catalogues that changed.
-    pub fn pass(&mut self, signers: &[Signer]) -> Pass {
+    pub fn pass(&mut self, signers: &[Signer], progress: &Progress) -> Pass {
         let mut pass = Pass::default();
         let mut paths = Vec::new();
         if let Err(error) = find_playlists(&self.root, 0, &mut paths) {
@@ -133,8 +134,10 @@ impl Folder {
         }
         let parts: BTreeSet<PathBuf> = read.values().flat_map(renditions).collect();
         let sources: Vec<PathBuf> = read.keys().filter(|path| !parts.contains(*path)).cloned().collect();
-        for source in sources {
+        let all = sources.len();
+        for (done, source) in (1..).zip(sources) {
             self.sign_stream(&source, &read, signers, &mut pass);
+            progress.set(done, all);
         }
         pass
     }

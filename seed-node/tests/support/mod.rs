@@ -238,6 +238,16 @@ pub async fn capped_seed(source: &Url, signal: &Signal, key: &Key, cap: u64) -> 
     seed
 }
 
+/// A seed that takes so many viewers.
+pub async fn small_seed(source: &Url, signal: &Signal, key: &Key, viewers: u16) -> Seed {
+    let opened = Source::open(&Http::new().unwrap(), source).await.unwrap();
+    let mut config = config(opened, signal, swarm(source, key), Some(clone_key(key)));
+    config.viewers = viewers;
+    let (seed, mut events) = Seed::start(Http::new().unwrap(), config);
+    until(&mut events, |event| matches!(event, NodeEvent::Joined(_))).await;
+    seed
+}
+
 /// A seed of a source that is open already.
 pub async fn seed_of(source: Source, signal: &Signal, key: &Key) -> Seed {
     let swarm = swarm(&source.url, key);

@@ -1,3 +1,5 @@
+//! Manifests of every kind of addressing, read into names and places.
+
 use super::*;
 
 fn read(text: &str, now: f64) -> Result<Manifest, PlaylistError> {
