@@ -25,6 +25,7 @@ export default tseslint.config(
     // Browser tests hold functions that run inside the page; demo scripts run nowhere else.
     files: [
       "tests/**/*.mjs",
+      "tests-signal/**/*.mjs",
       "origin/viewers.mjs",
       "demo/**/*.mjs",
       "demo/**/*.js",

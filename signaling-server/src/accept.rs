@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service as _;
 use tracing::debug;
 
+use crate::acme::ACME_ALPN;
 use crate::net::Stream;
 
 /// A request's head must be there by then, and before it TLS. Also ends connections kept alive without a request.
@@ -57,6 +58,8 @@ impl Accepted {
         let stream = match tls {
             None => Stream::Plain(stream),
             Some(tls) => match timeout(HEADER_TIMEOUT, tls.accept(stream)).await {
+                // An authority has seen what it came for in the handshake.
+                Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(ACME_ALPN) => return,
                 Ok(Ok(stream)) => Stream::Tls(Box::new(stream)),
                 Ok(Err(error)) => {
                     debug!(%error, "TLS handshake");

@@ -332,7 +332,7 @@ impl Guest {
         } else if !may_offer(message.offers()) {
             return Some(too_many("too many offers"));
         } else {
-            self.place.tracker_message(message);
+            self.place.tracker_message(text, message);
         }
         None
     }

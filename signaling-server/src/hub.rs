@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use headwater_rendezvous::tracker::{Binary, Message, Tracker, TrackerConfig, TrackerCounts};
+use headwater_rendezvous::cluster::{self, SwarmHash};
+use headwater_rendezvous::tracker::{Binary, Intent, Message, Tracker, TrackerConfig, TrackerCounts};
 use headwater_rendezvous::{
     Config, ConnId, CostMap, Counts, Grant, Input, Now, Output, Place as Location, Rendezvous, SwarmReport,
 };
@@ -18,11 +19,16 @@ use tokio::time::Instant;
 use tracing::{debug, error};
 
 use crate::admission::unix_now;
+use crate::bus::Bus;
+use crate::hold::{Held, Hold};
 use crate::outbox::{Ending, Outbox};
 use crate::turn::Turn;
 
 /// A drained peer waits a random part of this before it joins elsewhere, so that not all come at once.
 const DRAIN_SPREAD_MS: u64 = 10_000;
+
+/// On behalf of no connection: all that get something are woken.
+const NOBODY: ConnId = ConnId(u64::MAX);
 
 /// What a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +47,8 @@ pub(crate) struct Hub {
     epoch: Instant,
     /// When the core wants to be called again.
     timeout: watch::Sender<Option<Now>>,
+    /// To other nodes, where there may be some.
+    bus: Option<Arc<Bus>>,
 }
 
 #[derive(Debug)]
@@ -50,6 +58,9 @@ struct State {
     turn: Option<Turn>,
     outboxes: BTreeMap<ConnId, (Protocol, Arc<Outbox>)>,
     messages: [u64; 2],
+    /// Messages that wait until it is known what other nodes have of their swarm.
+    hold: Hold,
+    bus: Option<Arc<Bus>>,
     /// Where clients are told to go, once the server stops.
     draining: Option<Drain>,
 }
@@ -69,6 +80,8 @@ pub(crate) struct HubCounts {
     pub(crate) core: Counts,
     pub(crate) tracker: TrackerCounts,
     pub(crate) is_draining: bool,
+    /// Other nodes that live.
+    pub(crate) nodes: usize,
 }
 
 /// A connection's place in the hub. Dropped, it takes the connection out.
@@ -81,13 +94,21 @@ pub(crate) struct Place {
 }
 
 impl Hub {
-    pub(crate) fn new(config: Config, tracker: TrackerConfig, turn: Option<Turn>, seed: u64) -> Arc<Self> {
+    pub(crate) fn new(
+        config: Config,
+        tracker: TrackerConfig,
+        turn: Option<Turn>,
+        bus: Option<Arc<Bus>>,
+        seed: u64,
+    ) -> Arc<Self> {
         let state = State {
             core: Rendezvous::new(config, seed),
             tracker: Tracker::new(tracker, seed.rotate_left(32)),
             turn,
             outboxes: BTreeMap::new(),
             messages: [0; 2],
+            hold: Hold::default(),
+            bus: bus.clone(),
             draining: None,
         };
         Arc::new(Self {
@@ -95,6 +116,7 @@ impl Hub {
             next_conn: AtomicU64::new(0),
             epoch: Instant::now(),
             timeout: watch::Sender::new(None),
+            bus,
         })
     }
 
@@ -155,12 +177,58 @@ impl Hub {
             core: state.core.counts(),
             tracker: state.tracker.counts(),
             is_draining: state.draining.is_some(),
+            nodes: state.core.directory().node_count(),
         }
     }
 
-    /// What a swarm of the native protocol looks like.
-    pub(crate) fn swarm_report(&self, swarm: &SwarmName) -> Option<SwarmReport> {
+    /// What a swarm of the native protocol looks like, here and on other nodes.
+    pub(crate) async fn swarm_report(&self, swarm: &SwarmName) -> Option<SwarmReport> {
+        let until = {
+            let now = self.now();
+            let mut state = self.lock();
+            let until = state.learn(now, std::iter::once(SwarmHash::of_name(swarm)));
+            state.pump_bus();
+            until
+        };
+        if until.is_some() {
+            self.sleep_until(until).await;
+        }
         self.lock().core.swarm_report(swarm)
+    }
+
+    /// To other nodes, where there may be some.
+    pub(crate) const fn bus(&self) -> Option<&Arc<Bus>> {
+        self.bus.as_ref()
+    }
+
+    /// Other nodes can be reached, or cannot.
+    pub(crate) fn set_connected(&self, is_connected: bool) {
+        self.with_core(NOBODY, |core, now| core.handle_input(now, Input::Bus { is_connected }));
+    }
+
+    /// Tells other nodes that this one stops.
+    pub(crate) fn leave(&self) {
+        let mut state = self.lock();
+        state.core.directory_mut().leave();
+        state.pump_bus();
+    }
+
+    /// Another node said something; false where it cannot be read.
+    pub(crate) fn node_message(&self, bytes: &[u8]) -> bool {
+        let (from, message) = match cluster::read(bytes) {
+            Ok(read) => read,
+            Err(error) => {
+                debug!(%error, "a message of another node cannot be read");
+                return false;
+            }
+        };
+        let mut state = self.lock();
+        state.tracker.handle_node(from, &message);
+        state.pump_tracker(NOBODY);
+        drop(state);
+        let message = Box::new(message);
+        self.with_core(NOBODY, |core, now| core.handle_input(now, Input::Node { from, message }));
+        true
     }
 
     /// Calls the core whenever it asked to be. Never returns.
@@ -170,7 +238,8 @@ impl Hub {
             let at = *timeout.borrow_and_update();
             tokio::select! {
                 () = self.sleep_until(at) => {
-                    self.with_core(ConnId(u64::MAX), |core, now| core.handle_input(now, Input::Timeout));
+                    self.with_core(NOBODY, |core, now| core.handle_input(now, Input::Timeout));
+                    self.release_held();
                 }
                 changed = timeout.changed() => if changed.is_err() { return },
             }
@@ -195,7 +264,90 @@ impl Hub {
         let mut state = self.lock();
         change(&mut state.core, now);
         let next = state.pump(by, now);
+        self.call_again(&state, next);
+    }
+
+    /// Sets the clock to what the core wants, or to the first message that is held.
+    fn call_again(&self, state: &State, next: Option<Now>) {
+        let next = [next, state.hold.first()].into_iter().flatten().min();
         self.timeout.send_if_modified(|timeout| std::mem::replace(timeout, next) != next);
+    }
+
+    /// Until when a message has to wait: for what other nodes have of these swarms, or behind others of its connection.
+    fn must_wait(&self, conn: ConnId, swarms: impl Iterator<Item = SwarmHash>) -> Option<Now> {
+        let now = self.now();
+        let mut state = self.lock();
+        let until = if state.hold.holds(conn) { Some(now) } else { state.learn(now, swarms) };
+        state.pump_bus();
+        until
+    }
+
+    /// Holds a message back. Gives it back where there is no room.
+    fn hold_back(&self, conn: ConnId, until: Now, held: Held) -> Option<Held> {
+        let mut state = self.lock();
+        let back = state.hold.push(conn, until, held);
+        let first = state.hold.first();
+        self.timeout.send_if_modified(|timeout| {
+            let next = [*timeout, first].into_iter().flatten().min();
+            std::mem::replace(timeout, next) != next
+        });
+        back
+    }
+
+    /// Handles what was held long enough.
+    fn release_held(&self) {
+        let now = self.now();
+        loop {
+            let Some(conn) = self.lock().hold.take_due(now) else { break };
+            // Those that come while the first are handled wait behind them.
+            loop {
+                let Some(messages) = self.lock().hold.take_more(conn) else { break };
+                messages.into_iter().for_each(|held| self.handle_held(conn, held));
+            }
+        }
+        self.with_core(NOBODY, |_, _| {});
+    }
+
+    fn handle_held(&self, conn: ConnId, held: Held) {
+        match held {
+            Held::Native(message, grant) => self.native(conn, NOBODY, message, grant),
+            Held::Tracker(text) => self.tracker(conn, NOBODY, Message::read(&text)),
+        }
+    }
+
+    /// Holds a message of the tracker protocol back where it has to wait; says whether it does.
+    fn hold_back_tracker(&self, conn: ConnId, text: &str, message: &Message<'_>) -> bool {
+        let one;
+        let swarms = match message.intent() {
+            Intent::Swarm(info_hash) => {
+                one = [info_hash];
+                &one[..]
+            }
+            Intent::Scrape(several) => several,
+            Intent::Unknown => &[],
+        };
+        let until = self.must_wait(conn, swarms.iter().map(SwarmHash::of_info_hash));
+        until.is_some_and(|until| self.hold_back(conn, until, Held::Tracker(text.to_owned())).is_none())
+    }
+
+    fn native(&self, conn: ConnId, by: ConnId, message: ClientMessage, grant: Option<Grant>) {
+        self.with_core(by, |core, now| {
+            if let Some(grant) = grant {
+                core.handle_input(now, Input::Granted { conn, grant });
+            }
+            core.handle_input(now, Input::Message { conn, message });
+        });
+    }
+
+    fn tracker(&self, conn: ConnId, by: ConnId, message: Message<'_>) {
+        // Without other nodes, a tracker needs no clock.
+        let now = if self.bus.is_some() { self.now() } else { Now::default() };
+        let mut state = self.lock();
+        state.messages[Protocol::Tracker as usize] += 1;
+        let State { core, tracker, .. } = &mut *state;
+        tracker.handle_message_among(conn, message, now, core.directory_mut());
+        state.pump_tracker(by);
+        state.pump_bus();
     }
 }
 
@@ -236,9 +388,29 @@ impl State {
                         outbox.end(Ending::Close(code));
                     }
                 }
-                Output::Timeout(timeout) => return timeout.map(|timeout| timeout.at),
+                Output::Timeout(timeout) => {
+                    self.pump_bus();
+                    return timeout.map(|timeout| timeout.at);
+                }
             }
         }
+    }
+
+    /// Hands the bus what is for other nodes.
+    fn pump_bus(&mut self) {
+        let Some(bus) = &self.bus else { return };
+        while let Some(output) = self.core.directory_mut().poll_output() {
+            bus.take(output);
+        }
+    }
+
+    /// Until when it is worth waiting for what other nodes say of these swarms.
+    fn learn(&mut self, now: Now, swarms: impl Iterator<Item = SwarmHash>) -> Option<Now> {
+        let directory = self.core.directory_mut();
+        if !directory.is_connected() {
+            return None;
+        }
+        swarms.filter_map(|swarm| directory.look(now, swarm)).max()
     }
 
     fn send(&mut self, by: ConnId, now: Now, conn: ConnId, message: &ServerMessage) {
@@ -265,8 +437,14 @@ impl State {
         }
         for conn in deaf {
             self.give_up(conn);
-            self.tracker.handle_closed(conn);
+            self.close_tracker(conn);
         }
+    }
+
+    fn close_tracker(&mut self, conn: ConnId) {
+        // Only where figures are told apart does the time matter.
+        self.tracker.handle_closed_among(conn, Now::default(), self.core.directory_mut());
+        self.pump_bus();
     }
 
     /// Ends a connection that does not read, without waiting for it.
@@ -281,22 +459,30 @@ impl State {
 impl Place {
     /// A message of the native protocol.
     pub(crate) fn message(&self, message: ClientMessage, grant: Option<Grant>) {
-        let conn = self.conn;
-        self.hub.lock().messages[Protocol::Native as usize] += 1;
-        self.hub.with_core(conn, |core, now| {
-            if let Some(grant) = grant {
-                core.handle_input(now, Input::Granted { conn, grant });
+        let (conn, hub) = (self.conn, &self.hub);
+        hub.lock().messages[Protocol::Native as usize] += 1;
+        let mut message = message;
+        if hub.bus.is_some() {
+            let swarm = match &message {
+                ClientMessage::Join { swarm, .. } => Some(SwarmHash::of_name(swarm)),
+                _ => None,
+            };
+            if let Some(until) = hub.must_wait(conn, swarm.into_iter()) {
+                match hub.hold_back(conn, until, Held::Native(message, grant)) {
+                    Some(Held::Native(back, _)) => message = back,
+                    _ => return,
+                }
             }
-            core.handle_input(now, Input::Message { conn, message });
-        });
+        }
+        hub.native(conn, conn, message, grant);
     }
 
-    /// A message of the tracker protocol.
-    pub(crate) fn tracker_message(&self, message: Message<'_>) {
-        let mut state = self.hub.lock();
-        state.messages[Protocol::Tracker as usize] += 1;
-        state.tracker.handle_message(self.conn, message);
-        state.pump_tracker(self.conn);
+    /// A message of the tracker protocol, as text and as what it says.
+    pub(crate) fn tracker_message(&self, text: &str, message: Message<'_>) {
+        let (conn, hub) = (self.conn, &self.hub);
+        if hub.bus.is_none() || !hub.hold_back_tracker(conn, text, &message) {
+            hub.tracker(conn, conn, message);
+        }
     }
 
     /// Tells a client of the tracker protocol what is wrong, without closing.
@@ -316,8 +502,9 @@ impl Drop for Place {
         let conn = self.conn;
         let mut state = self.hub.lock();
         state.outboxes.remove(&conn);
+        state.hold.forget(conn);
         match self.protocol {
-            Protocol::Tracker => state.tracker.handle_closed(conn),
+            Protocol::Tracker => state.close_tracker(conn),
             Protocol::Native => {
                 drop(state);
                 self.hub.with_core(conn, |core, now| core.handle_input(now, Input::Closed { conn }));

@@ -8,15 +8,19 @@
 //! The binary `headwater-signal` is command line and logging around [`Server`]; tests start a [`Server`] on port 0.
 
 mod accept;
+mod acme;
 mod admission;
 mod assets;
+mod bus;
 mod closing;
 mod connection;
 mod follow;
+mod hold;
 mod hub;
 mod json;
 mod locality;
 mod metrics;
+mod nats;
 mod net;
 mod options;
 mod outbox;
@@ -30,14 +34,16 @@ mod token;
 mod turn;
 mod ws;
 
+pub use acme::Acme;
 pub use admission::AdmissionOptions;
 pub use assets::{Assets, NO_PLAYER};
 pub use headwater_rendezvous::tracker::TrackerConfig;
 pub use headwater_rendezvous::{AddressLimits, AllowList, Config, Rate};
 pub use locality::GeoError;
+pub use nats::{Nats, NatsError};
 pub use options::{Limits, Options, Timing};
 pub use proxy::{Network, NetworkError};
 pub use server::{BindError, Server};
-pub use tls::{TlsError, TlsFiles};
+pub use tls::{TlsError, TlsFiles, TlsSource};
 pub use token::{Claims, Keys, KeysError, TokenError};
 pub use turn::Turn;

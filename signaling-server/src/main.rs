@@ -81,8 +81,10 @@ async fn run(arguments: Arguments) -> Result<(), String> {
 }
 
 fn log(settings: &Settings) -> Result<(), String> {
-    let filter = settings.log.as_deref().unwrap_or("info");
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter}: {error}"))?;
+    let named = settings.log.as_deref().unwrap_or("info");
+    // What its events mean is said here, in words; its own are for whoever asks for them.
+    let filter = if named.contains("async_nats") { named.to_owned() } else { format!("{named},async_nats=off") };
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {named}: {error}"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match settings.log_format.unwrap_or_default() {
         LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::admission::unix_now;
+use crate::bus::Bus;
 use crate::hub::{HubCounts, Protocol};
 
 /// Why a connection ended.
@@ -74,8 +75,8 @@ impl Metrics {
     }
 
     /// All of it as text.
-    pub(crate) fn render(&self, counts: &HubCounts) -> String {
-        let HubCounts { connections, messages, core, tracker, is_draining } = counts;
+    pub(crate) fn render(&self, counts: &HubCounts, bus: Option<&Bus>) -> String {
+        let HubCounts { connections, messages, core, tracker, is_draining, nodes } = counts;
         let mut page = Page(String::new());
         let version = env!("CARGO_PKG_VERSION");
         page.one("build_info", "gauge", "The version of this server.", &[(&format!("version=\"{version}\""), 1)]);
@@ -129,6 +130,9 @@ impl Metrics {
         ] {
             page.one(name, "counter", help, &[("", value)]);
         }
+        if let Some(bus) = bus {
+            page.cluster(bus, *nodes);
+        }
         page.0
     }
 }
@@ -149,6 +153,26 @@ fn pairs<const N: usize>(names: &[&'static str; N], counters: &[AtomicU64; N]) -
 struct Page(String);
 
 impl Page {
+    fn cluster(&mut self, bus: &Bus, nodes: usize) {
+        let connected = u64::from(bus.is_connected());
+        self.one("nats_connected", "gauge", "Whether NATS is reached.", &[("", connected)]);
+        self.one("other_nodes", "gauge", "Other nodes of the cluster that live.", &[("", nodes as u64)]);
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counts = &bus.counts;
+        self.labelled(
+            "node_messages_total",
+            "counter",
+            "Messages between nodes, by what became of them.",
+            "outcome",
+            vec![
+                ("sent", load(&counts.sent)),
+                ("received", load(&counts.received)),
+                ("dropped", load(&counts.dropped)),
+                ("unreadable", load(&counts.unreadable)),
+            ],
+        );
+    }
+
     fn labelled(&mut self, name: &str, kind: &str, help: &str, label: &str, values: Vec<(&str, u64)>) {
         let values: Vec<(String, u64)> =
             values.into_iter().map(|(value, count)| (format!("{label}=\"{value}\""), count)).collect();

@@ -10,7 +10,8 @@ use url::Url;
 
 use crate::admission::AdmissionOptions;
 use crate::assets::Assets;
-use crate::tls::TlsFiles;
+use crate::nats::Nats;
+use crate::tls::TlsSource;
 use crate::turn::Turn;
 
 /// How long a server waits for its clients.
@@ -67,12 +68,14 @@ pub struct Options {
     pub turn: Option<Turn>,
     /// Waiting times of the sockets.
     pub timing: Timing,
-    /// Certificate and key, where the server speaks TLS by itself.
-    pub tls: Option<TlsFiles>,
+    /// Where the certificate comes from, where the server speaks TLS by itself.
+    pub tls: Option<TlsSource>,
     /// MMDB files with autonomous systems and countries.
     pub geo_db: Vec<PathBuf>,
     /// The directory of a carrier's ALTO server.
     pub alto: Option<Url>,
+    /// The bus between nodes; none serves alone.
+    pub nats: Option<Nats>,
     /// Whether `/metrics` is served.
     pub metrics: bool,
     /// Where peers are sent when the server stops.
@@ -103,6 +106,7 @@ impl Options {
             tls: None,
             geo_db: Vec::new(),
             alto: None,
+            nats: None,
             metrics: true,
             drain_url: None,
             drain_time: Duration::from_secs(3),

@@ -67,11 +67,17 @@ async fn ready(State(shared): State<Shared>) -> Response {
     if *shared.drain.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
     }
-    "ready\n".into_response()
+    // A node that other nodes do not reach still serves its own peers: that is said, and is no reason to send them away.
+    match shared.hub.bus().map(|bus| bus.is_connected()) {
+        None => "ready\n",
+        Some(true) => "ready\nnats: connected\n",
+        Some(false) => "ready\nnats: not connected, peers of this node alone are paired\n",
+    }
+    .into_response()
 }
 
 async fn prometheus(State(shared): State<Shared>) -> Response {
-    let page = shared.metrics.render(&shared.hub.counts());
+    let page = shared.metrics.render(&shared.hub.counts(), shared.hub.bus().map(|bus| &**bus));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
 

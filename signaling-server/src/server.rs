@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use headwater_rendezvous::cluster::NodeId;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
@@ -14,14 +15,16 @@ use url::Url;
 
 use crate::accept::Accepted;
 use crate::admission::Admission;
+use crate::bus::{Bus, Letter};
 use crate::connection::Serving;
 use crate::follow::follow_if_any;
 use crate::hub::{Drain, Hub};
 use crate::locality::{GeoError, Locality, alto};
 use crate::metrics::Metrics;
+use crate::nats::{self, Nats};
 use crate::options::Options;
 use crate::routes::{Offers, Shared, router};
-use crate::tls::{Certificate, TlsError};
+use crate::tls::{Certificates, TlsError};
 use crate::token::KeysError;
 
 /// Plain HTTP connections at once; WebSockets are counted by the core instead.
@@ -59,9 +62,10 @@ pub enum BindError {
 pub struct Server {
     listener: TcpListener,
     local_addr: SocketAddr,
-    tls: Option<(Arc<Certificate>, TlsAcceptor)>,
+    tls: Option<(Certificates, TlsAcceptor)>,
     shared: Shared,
     alto: Option<Url>,
+    carried: Option<(Nats, Arc<Bus>, mpsc::Receiver<Letter>)>,
     drain_url: Option<String>,
     drain_time: Duration,
 }
@@ -74,7 +78,7 @@ impl Server {
     pub async fn bind(options: Options) -> Result<Self, BindError> {
         let Options {
             listen,
-            core,
+            mut core,
             tracker,
             limits,
             admission,
@@ -83,6 +87,7 @@ impl Server {
             tls,
             geo_db,
             alto,
+            nats,
             metrics,
             drain_url,
             drain_time,
@@ -91,14 +96,17 @@ impl Server {
         let admission = Admission::new(admission)?;
         let locality = Arc::new(Locality::new(geo_db)?);
         let seed = getrandom::u64()?;
-        let tls = match tls {
+        let tls = tls.map(Certificates::new).transpose()?;
+        let carried = match nats {
             None => None,
-            Some(files) => {
-                let certificate = Certificate::read(files)?;
-                let acceptor = certificate.acceptor()?;
-                Some((certificate, acceptor))
+            Some(nats) => {
+                let own = NodeId(getrandom::u64()?);
+                core.node = Some(own);
+                let (bus, letters) = Bus::new(own);
+                Some((nats, Arc::new(bus), letters))
             }
         };
+        let bus = carried.as_ref().map(|(_, bus, _)| Arc::clone(bus));
         let listener = TcpListener::bind(listen).await.map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => BindError::Taken(listen),
             _ => BindError::Refused(listen, error),
@@ -106,7 +114,7 @@ impl Server {
         let local_addr = listener.local_addr().map_err(|error| BindError::Refused(listen, error))?;
         let shared = Shared {
             offers: Offers { tracker: tracker.is_some(), metrics },
-            hub: Hub::new(core, tracker.unwrap_or_default(), turn, seed),
+            hub: Hub::new(core, tracker.unwrap_or_default(), turn, bus, seed),
             admission,
             locality,
             metrics: Arc::new(Metrics::new()),
@@ -114,7 +122,7 @@ impl Server {
             serving: Serving { timing, limits },
             drain: Arc::new(watch::Sender::new(false)),
         };
-        Ok(Self { listener, local_addr, tls, shared, alto, drain_url, drain_time })
+        Ok(Self { listener, local_addr, tls, shared, alto, carried, drain_url, drain_time })
     }
 
     /// Where it listens: with the port that was picked, if that was left open.
@@ -131,15 +139,18 @@ impl Server {
 
     /// Serves until `stop` resolves, then tells every client, and returns when all are gone or have had their time.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { listener, shared, tls, alto, drain_url, drain_time, .. } = self;
-        let (certificate, acceptor) = tls.unzip();
+        let Self { listener, shared, tls, alto, carried, drain_url, drain_time, .. } = self;
+        let (certificates, acceptor) = tls.unzip();
         if shared.locality.databases().is_none() && alto.is_none() {
             info!("no --geo-db and no --alto: beyond the same address and subnet, peers are paired at random");
         }
+        let (all_said, left) = watch::channel(false);
+        let carrier = carried
+            .map(|(nats, bus, letters)| tokio::spawn(nats::run(nats, Arc::clone(&shared.hub), bus, letters, left)));
         tokio::select! {
             () = accept(&listener, acceptor, &shared) => {}
             () = shared.hub.run_timer() => {}
-            () = follow_if_any(certificate.as_ref().map(|certificate| &certificate.0)) => {}
+            () = follow_certificates(certificates.as_ref()) => {}
             () = follow_if_any(shared.admission.keys()) => {}
             () = follow_if_any(shared.locality.databases()) => {}
             () = alto::follow(alto.as_ref(), &shared.locality, &shared.hub) => {}
@@ -152,6 +163,19 @@ impl Server {
         if timeout(drain_time, shared.drain.closed()).await.is_err() {
             warn!(connections = shared.drain.receiver_count(), "some connections did not end in time");
         }
+        if let Some(carrier) = carrier {
+            shared.hub.leave();
+            all_said.send_replace(true);
+            // A NATS that hangs must not hold this server up.
+            let _ = timeout(nats::STOP_TIMEOUT, carrier).await;
+        }
+    }
+}
+
+async fn follow_certificates(certificates: Option<&Certificates>) {
+    match certificates {
+        Some(certificates) => certificates.follow().await,
+        None => std::future::pending().await,
     }
 }
 

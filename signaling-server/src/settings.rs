@@ -15,7 +15,7 @@ use clap::Args;
 use serde::Deserialize;
 use url::Url;
 
-pub use self::list::{List, LogFormat, StunUrl, TurnUrl};
+pub use self::list::{List, LogFormat, NatsUrl, StunUrl, SubjectPrefix, TurnUrl};
 pub use self::resolve::SettingsError;
 pub use self::sample::sample;
 use crate::proxy::Network;
@@ -64,6 +64,17 @@ settings! {
     tls_certificate: PathBuf, "FILE", "HEADWATER_SIGNAL_TLS_CERTIFICATE", Example("\"fullchain.pem\"");
     /// The certificate's private key (PEM)
     tls_key: PathBuf, "FILE", "HEADWATER_SIGNAL_TLS_KEY", Example("\"privkey.pem\"");
+    /// Names of this server for which it fetches certificates by itself (ACME, TLS-ALPN-01), agreeing to the authority's terms:
+    /// their port 443 must be this server. Needs acme-cache
+    acme_domain: List<String>, "NAMES", "HEADWATER_SIGNAL_ACME_DOMAIN", Default("[]");
+    /// Mail addresses that the authority may write to
+    acme_contact: List<String>, "ADDRESSES", "HEADWATER_SIGNAL_ACME_CONTACT", Default("[]");
+    /// The folder where the account, certificates and keys are kept
+    acme_cache: PathBuf, "FOLDER", "HEADWATER_SIGNAL_ACME_CACHE", Example("\"/var/lib/headwater-signal\"");
+    /// The authority's directory
+    acme_directory: Url, "URL", "HEADWATER_SIGNAL_ACME_DIRECTORY", Default("\"https://acme-v02.api.letsencrypt.org/directory\"");
+    /// A certificate (PEM) to check the authority's own server with, in place of the system's
+    acme_ca: PathBuf, "FILE", "HEADWATER_SIGNAL_ACME_CA", Example("\"authority.pem\"");
     /// Proxies in front of this server, as networks: what they say in Forwarded or X-Forwarded-For is believed
     trusted_proxy: List<Network>, "NETWORKS", "HEADWATER_SIGNAL_TRUSTED_PROXY", Example("[\"10.0.0.0/8\"]");
 
@@ -91,6 +102,14 @@ settings! {
     geo_db: List<PathBuf>, "FILES", "HEADWATER_SIGNAL_GEO_DB", Default("[]");
     /// The directory of a carrier's ALTO server (RFC 7285), whose costs then decide who is near
     alto: Url, "URL", "HEADWATER_SIGNAL_ALTO", Example("\"https://alto.carrier.example/directory\"");
+
+    /// NATS servers, as nats://HOST:PORT or tls://HOST:PORT, also with USER:PASSWORD@ or TOKEN@: all nodes that name the same ones
+    /// pair each other's peers. Set resume-secret to the same on all
+    nats: List<NatsUrl>, "URLS", "HEADWATER_SIGNAL_NATS", Default("[]");
+    /// What this cluster's subjects in NATS begin with
+    nats_prefix: SubjectPrefix, "NAME", "HEADWATER_SIGNAL_NATS_PREFIX", Default("\"headwater\"");
+    /// Certificates (PEM) to check NATS servers with, besides the system's
+    nats_ca: PathBuf, "FILE", "HEADWATER_SIGNAL_NATS_CA", Example("\"nats-ca.pem\"");
 
     /// Connections at once
     max_connections: usize, "COUNT", "HEADWATER_SIGNAL_MAX_CONNECTIONS", Default("100000");

@@ -39,7 +39,7 @@ pub(crate) async fn stats(State(shared): State<Shared>, Path(swarm): Path<String
         let drain = shared.drain.subscribe();
         return open(Sse::new(events(shared, swarm, drain)).keep_alive(KeepAlive::default()).into_response());
     }
-    let body = report(&swarm, shared.hub.swarm_report(&swarm)).to_string();
+    let body = report(&swarm, shared.hub.swarm_report(&swarm).await).to_string();
     open(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body).into_response())
 }
 
@@ -79,7 +79,7 @@ fn events(
             _ = drain.wait_for(|drain| *drain) => return None,
             _ = ticks.tick() => {}
         }
-        let report = report(&swarm, shared.hub.swarm_report(&swarm));
+        let report = report(&swarm, shared.hub.swarm_report(&swarm).await);
         let event = Event::default().event("stats").data(report.to_string());
         Some((Ok(event), (shared, swarm, drain, ticks)))
     })

@@ -1,8 +1,9 @@
-//! TLS with rustls: certificate and key from files, read again when they change.
+//! TLS with rustls: certificate and key from files, read again when they change, or fetched over ACME.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::acme::{ACME_ALPN, Acme, AcmeCertificate};
 use crate::follow::Followed;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
@@ -37,23 +38,71 @@ pub enum TlsError {
 
 /// The certificate in use.
 #[derive(Debug)]
-pub(crate) struct Certificate(pub(crate) Followed<CertifiedKey>);
+pub(crate) struct Certificate(Followed<CertifiedKey>);
 
 impl Certificate {
-    pub(crate) fn read(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
+    fn read(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
         let both = vec![files.certificate.clone(), files.key.clone()];
         Ok(Arc::new(Self(Followed::new("certificate", both, move || load(&files))?)))
     }
 
-    pub(crate) fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, TlsError> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError::Setup)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(TlsAcceptor::from(Arc::new(config)))
+    fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, TlsError> {
+        acceptor(Arc::clone(self) as Arc<dyn ResolvesServerCert>, &[HTTP])
     }
+}
+
+const HTTP: &[u8] = b"http/1.1";
+
+fn acceptor(certificates: Arc<dyn ResolvesServerCert>, protocols: &[&[u8]]) -> Result<TlsAcceptor, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Setup)?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Where the certificates in use come from, and are looked for again.
+#[derive(Debug)]
+pub(crate) enum Certificates {
+    Files(Arc<Certificate>),
+    Acme(Box<Acme>, Arc<AcmeCertificate>),
+}
+
+impl Certificates {
+    /// Reads files, or makes ready for fetching.
+    pub(crate) fn new(source: TlsSource) -> Result<(Self, TlsAcceptor), TlsError> {
+        match source {
+            TlsSource::Files(files) => {
+                let certificate = Certificate::read(files)?;
+                let acceptor = certificate.acceptor()?;
+                Ok((Self::Files(certificate), acceptor))
+            }
+            TlsSource::Acme(acme) => {
+                let certificate = Arc::new(AcmeCertificate::default());
+                let resolver = Arc::clone(&certificate) as Arc<dyn ResolvesServerCert>;
+                Ok((Self::Acme(Box::new(acme), certificate), acceptor(resolver, &[HTTP, ACME_ALPN])?))
+            }
+        }
+    }
+
+    /// Looks for new ones. Never returns.
+    pub(crate) async fn follow(&self) {
+        match self {
+            Self::Files(certificate) => certificate.0.follow().await,
+            Self::Acme(acme, certificate) => acme.follow(certificate).await,
+        }
+    }
+}
+
+/// Where a server's certificate comes from.
+#[derive(Debug, Clone)]
+pub enum TlsSource {
+    /// From files.
+    Files(TlsFiles),
+    /// From an authority, over ACME.
+    Acme(Acme),
 }
 
 impl ResolvesServerCert for Certificate {

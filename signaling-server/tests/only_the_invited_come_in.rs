@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use common::{PATIENCE, TestServer, http_get_with, join};
 use futures_util::{SinkExt, StreamExt};
-use headwater_signal::{AddressLimits, AllowList, TlsFiles, Turn};
+use headwater_signal::{AddressLimits, AllowList, TlsFiles, TlsSource, Turn};
 use headwater_wire::Role;
 use headwater_wire::signal::{ClientMessage, ErrorCode, ServerMessage};
 use ring::hmac;
@@ -239,7 +239,7 @@ async fn join_over_tls(server: &TestServer, certificate: &Path) -> Result<(), St
 async fn tls_is_spoken_and_a_new_certificate_is_taken_while_it_runs() {
     let folder = Folder::new("tls");
     let files = certificate(&folder);
-    let server = TestServer::start_with(|options| options.tls = Some(files.clone())).await;
+    let server = TestServer::start_with(|options| options.tls = Some(TlsSource::Files(files.clone()))).await;
     assert_eq!(join_over_tls(&server, &files.certificate).await, Ok(()));
     let old = folder.write("old.pem", &fs::read_to_string(&files.certificate).unwrap());
     // A broken renewal changes nothing, a good one is taken.

@@ -91,11 +91,12 @@ async function watched(kind, stage, browser, { live, tuning }) {
       if (ended && !endedAt.has(at)) endedAt.set(at, now);
     }
     // A process that is gone has used what it was last seen to have used.
-    for (const [id, used] of await browser.cpu()) cpuSeen.set(id, used);
+    for (const [id, seconds] of await browser.cpu()) cpuSeen.set(id, seconds);
     if (now >= endAt || (!live && reports.every(({ ended }) => ended))) break;
   }
   const end = Date.now();
-  const cpuSeconds = [...cpuSeen].reduce((sum, [id, used]) => sum + used - (cpuBefore.get(id) ?? 0), 0);
+  const used = new Map([...cpuSeen].map(([id, seconds]) => [id, seconds - (cpuBefore.get(id) ?? 0)]));
+  const cpuSeconds = [...used.values()].reduce((sum, seconds) => sum + seconds, 0);
   const viewerSeconds = opened.reduce((sum, at, index) => sum + (endedAt.get(index) ?? end) - at, 0) / 1000;
   const fresh = live && {
     names: stage.published(lastJoin, end - TAIL_MS),
@@ -106,12 +107,12 @@ async function watched(kind, stage, browser, { live, tuning }) {
   const result = figuresOf({ kind, reports, counted, cpuSeconds, viewerSeconds, behind });
   if (notEnded > 0) result.failure ??= `${notEnded} viewers did not come to the end`;
   result.seedCopies = stage.seedOrigin ? stage.seedOrigin.count(/seg-/).bytes : undefined;
-  if (options.log) explain(stage, browser, reports, { begunAt, lastJoin, end });
+  if (options.log) explain(stage, browser, reports, { begunAt, lastJoin, used });
   return result;
 }
 
 /** Who asked for which segment when, in seconds after it was published (live) or after the first viewer came. */
-function explain(stage, browser, reports, { begunAt, lastJoin }) {
+function explain(stage, browser, reports, { begunAt, lastJoin, used }) {
   const bySegment = new Map();
   for (const { at, pathname, range, agent } of stage.requests) {
     const name = pathname.split("/").at(-1);
@@ -130,6 +131,7 @@ function explain(stage, browser, reports, { begunAt, lastJoin }) {
     bySegment.set(name, [...(bySegment.get(name) ?? []), `${who}${bytes}@${((at - zero) / 1000).toFixed(2)}${late}`]);
   }
   for (const [name, who] of bySegment) console.log(`  ${name}: ${who.join(" ")}`);
+  console.log(`  processor seconds: ${[...used].map(([id, seconds]) => `${id}: ${seconds.toFixed(2)}`).join(", ")}`);
   for (const [at, viewer] of browser.viewers.entries()) {
     console.log(`  v${viewer.name}: ${JSON.stringify({ ...reports[at], errors: undefined })}`);
     for (const message of viewer.messages.slice(-8)) console.log(`     ${message}`);

@@ -1,10 +1,10 @@
 // The settings of p2p-media-loader that did best here, found by trying; its defaults fetch every live segment everywhere.
 
 export const TUNINGS = {
-  /** At hls.js's own distance from the live edge. */
+  /** At hls.js's own distance from the live edge. With a longer window more is fetched twice. */
   live: {
     hls: { liveSyncDurationCount: 3 },
-    core: { highDemandTimeWindow: 2, httpDownloadTimeWindow: 6, httpDownloadInitialTimeoutMs: 500 },
+    core: { highDemandTimeWindow: 0.8, httpDownloadInitialTimeoutMs: 500 },
   },
   vod: {
     hls: {},

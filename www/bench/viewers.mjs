@@ -65,10 +65,10 @@ export async function startViewers(count) {
     async open(viewer, kind, told) {
       await viewer.page.goto(`${pages.url}/view/${kind}?${new URLSearchParams(told)}`, { waitUntil: "commit" });
     },
-    /** Processor seconds of all of the browser's processes, by process. */
+    /** Processor seconds of all of the browser's processes, by what they are and their number. */
     async cpu() {
       const { processInfo } = await system.send("SystemInfo.getProcessInfo");
-      return new Map(processInfo.map(({ id, cpuTime }) => [id, cpuTime]));
+      return new Map(processInfo.map(({ type, id, cpuTime }) => [`${type} ${id}`, cpuTime]));
     },
     async close() {
       await browser.close();

@@ -59,6 +59,25 @@ describe("a stream plays over HTTP", { concurrency: 4, timeout: 150_000 }, () =>
       },
     }));
 
+  test("while the WASM is slow to come, from an origin that is slow as well", async (t) => {
+    // What waits for the client must not wait for longer than the origin can make up for.
+    const slow = await startStage({ t });
+    slow.origin.setDelay(700, "seg-");
+    await playsOverHttp(
+      { src: slow.src, signal: slow.signal.url, key: slow.key.public },
+      {
+        rate: 1,
+        before: () => {
+          const compile = WebAssembly.instantiateStreaming.bind(WebAssembly);
+          WebAssembly.instantiateStreaming = async (...given) => {
+            await new Promise((resolve) => setTimeout(resolve, 6000));
+            return await compile(...given);
+          };
+        },
+      },
+    );
+  });
+
   test("without Ed25519", () =>
     playsOverHttp(peers(), {
       before: () => {

@@ -18,7 +18,7 @@ pub(crate) struct Options {
     /// Where to write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Of `sim`, `seed` and `browser`: this scenario alone
+    /// Of `sim`, `seed`, `signal` and `browser`: this scenario or part alone
     #[arg(long, value_name = "SCENARIO")]
     only: Option<String>,
     #[command(flatten)]
@@ -59,7 +59,7 @@ const BENCHES: [Bench; 5] = [
     Bench {
         name: "signal",
         about: "the signalling server, beside npm's bittorrent-tracker",
-        run: |repo, _| bench_signal::signal(repo),
+        run: |repo, options| bench_signal::signal(repo, options.only.as_deref()),
     },
     Bench {
         name: "sim",

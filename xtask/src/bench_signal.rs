@@ -8,12 +8,13 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::bench::Measured;
 use crate::command::{capture, cargo, program, run};
 use crate::repo::Repo;
+use crate::setup;
 
 const SERVER_CORE: &str = "0";
 const LOAD_CORE: &str = "1";
@@ -54,21 +55,36 @@ impl Drop for Running {
     }
 }
 
-/// Measures all, in some minutes.
-pub(crate) fn signal(repo: &Repo) -> Result<Vec<Measured>> {
+/// What can be measured alone.
+const PARTS: [&str; 5] = ["announces", "exchange", "memory", "native", "churn"];
+
+/// Measures all, in a quarter of an hour, or one part.
+pub(crate) fn signal(repo: &Repo, only: Option<&str>) -> Result<Vec<Measured>> {
+    if let Some(unknown) = only.filter(|only| !PARTS.contains(only)) {
+        bail!("there is no part \"{unknown}\". There are: {}", PARTS.join(", "));
+    }
+    let is_wanted = |part: &str| only.is_none_or(|only| only == part);
     run(cargo(repo).args(["build", "--release", "--package", "headwater-signal", "--package", "headwater-load"]))?;
-    let tests = repo.path("www/tests-signal");
-    if !tests.join("node_modules").is_dir() {
-        run(program(repo, "npm").arg("ci").current_dir(&tests))?;
-    }
+    setup::npm_packages_of_signal_tests(repo)?;
     let mut results = Vec::new();
-    for (connections, swarm) in [("500", "10"), ("5000", "10")] {
-        compare(repo, connections, swarm, "0", 2.5, &mut results)?;
-        compare(repo, connections, swarm, "5", 2.0, &mut results)?;
+    if is_wanted("announces") {
+        for (connections, swarm) in [("500", "10"), ("5000", "10")] {
+            compare(repo, connections, swarm, "0", 2.5, &mut results)?;
+            compare(repo, connections, swarm, "5", 2.0, &mut results)?;
+        }
     }
-    exchange(repo, &mut results)?;
-    memory(repo, &mut results)?;
-    native(repo, &mut results)?;
+    if is_wanted("exchange") {
+        exchange(repo, &mut results)?;
+    }
+    if is_wanted("memory") {
+        memory(repo, &mut results)?;
+    }
+    if is_wanted("native") {
+        native(repo, &mut results)?;
+    }
+    if is_wanted("churn") {
+        churn(repo, &mut results)?;
+    }
     Ok(results)
 }
 
@@ -150,6 +166,25 @@ fn native(repo: &Repo, to: &mut Vec<Measured>) -> Result<()> {
     Ok(())
 }
 
+/// One swarm of ten thousand for ten minutes, a fifth of it replaced every minute, with the limits that a server has by itself:
+/// whoever comes is no stranger to them.
+fn churn(repo: &Repo, to: &mut Vec<Measured>) -> Result<()> {
+    let server = headwater(repo, &["--max-connections-per-address", "0", "--connections-per-second-per-address", "0"])?;
+    let mut command = generator(repo);
+    command.args(["--server", &server.addr, "--seconds", "600", "churn", "--pid", &server.pid()]);
+    let report: Value = serde_json::from_str(&capture(&mut command)?)?;
+    println!("churn: {report}");
+    let errors = number(&report, "errors")? + number(&report, "closed_by_server")?;
+    let missing = number(&report, "connections")? + number(&report, "replaced")? - number(&report, "welcomes")?;
+    // Those of the last moment are still on their way.
+    let lost = (missing - 10.0).max(0.0);
+    to.push(at_most("10,000 in one swarm, 20 % churn a minute, 10 minutes: errors".to_owned(), errors + lost, "", 0.0));
+    let (first, last) = (number(&report, "memory_first_bytes")?, number(&report, "memory_last_bytes")?);
+    let growth = (last / first - 1.0) * 100.0;
+    to.push(at_most("the same: memory at the end against the first minute".to_owned(), growth, "% more", 5.0));
+    Ok(())
+}
+
 impl Running {
     fn start(mut command: Command) -> Result<Self> {
         let mut child =
@@ -188,12 +223,12 @@ fn bittorrent_tracker(repo: &Repo) -> Result<Running> {
 
 fn generator(repo: &Repo) -> Command {
     let mut command = pinned(repo, LOAD_CORE);
-    command.arg(release(repo, "headwater-load")).args(["--seconds", "3"]);
+    command.arg(release(repo, "headwater-load"));
     command
 }
 
 fn load(repo: &Repo, server: &Running, mode: &str, arguments: &[&str]) -> Result<Value> {
-    let report = capture(generator(repo).args(["--server", &server.addr, mode]).args(arguments))?;
+    let report = capture(generator(repo).args(["--seconds", "3", "--server", &server.addr, mode]).args(arguments))?;
     serde_json::from_str(&report).with_context(|| format!("headwater-load printed no JSON: {report}"))
 }
 

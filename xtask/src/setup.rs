@@ -42,8 +42,18 @@ pub(crate) fn rust_target(repo: &Repo, target: &str) -> Result<()> {
 
 /// Makes sure that the packages of www/package-lock.json are in www/node_modules.
 pub(crate) fn npm_packages(repo: &Repo) -> Result<()> {
-    let stamp = repo.path("www/node_modules/.headwater-stamp");
-    let inputs = Fingerprint::default().file(&repo.path("www/package-lock.json")).file(&repo.path("www/package.json"));
+    npm_packages_in(repo, "www")
+}
+
+/// The same for the tests of the signalling server, which have packages of their own.
+pub(crate) fn npm_packages_of_signal_tests(repo: &Repo) -> Result<()> {
+    npm_packages_in(repo, "www/tests-signal")
+}
+
+fn npm_packages_in(repo: &Repo, folder: &str) -> Result<()> {
+    let packages = repo.path(folder);
+    let stamp = packages.join("node_modules/.headwater-stamp");
+    let inputs = Fingerprint::default().file(&packages.join("package-lock.json")).file(&packages.join("package.json"));
     let version = capture(program(repo, "node").arg("--version"))
         .with_context(|| format!("Node {NODE_MAJOR} or newer is needed: https://nodejs.org"))?;
     let major = version.trim().trim_start_matches('v').split('.').next().and_then(|major| major.parse().ok());
@@ -55,9 +65,9 @@ pub(crate) fn npm_packages(repo: &Repo) -> Result<()> {
     if inputs.is_in(&stamp) {
         return Ok(());
     }
-    println!("installing npm packages into www/node_modules");
+    println!("installing npm packages into {folder}/node_modules");
     let mut npm = program(repo, if cfg!(windows) { "npm.cmd" } else { "npm" });
-    run(npm.current_dir(repo.path("www")).args(["ci", "--no-audit", "--no-fund"]))
+    run(npm.current_dir(&packages).args(["ci", "--no-audit", "--no-fund"]))
         .context("npm could not install the packages: is the network there?")?;
     inputs.write_to(&stamp)
 }
@@ -72,18 +82,39 @@ pub(crate) fn chromium(repo: &Repo) -> Result<PathBuf> {
         return Ok(found);
     }
     let by_hand = "install Chromium or Chrome (Debian: apt-get install chromium), or name one with CHROMIUM=path";
+    install(repo, "chromium", "the browser tests", by_hand)?;
+    find_chromium(repo).with_context(|| format!("the installed Chromium does not start: {by_hand}"))
+}
+
+/// Servers that the tests of the signalling server speak with: NATS, and an ACME server.
+pub(crate) fn test_servers(repo: &Repo) -> Result<()> {
+    for (name, by_hand) in [
+        ("nats-server", "install it (Debian: apt-get install nats-server, others: https://nats.io/download)"),
+        ("pebble", "install it (Debian: apt-get install pebble, others: https://github.com/letsencrypt/pebble)"),
+    ] {
+        let is_there = || which(name).is_some() || Path::new("/usr/sbin").join(name).is_file();
+        if !is_there() {
+            install(repo, name, "the tests of the signalling server", by_hand)?;
+            ensure!(is_there(), "{name} was installed and is not there: {by_hand}");
+        }
+    }
+    Ok(())
+}
+
+/// Installs a package where this is root on Debian or Ubuntu.
+fn install(repo: &Repo, package: &str, who: &str, by_hand: &str) -> Result<()> {
     if !Path::new("/etc/debian_version").exists() || which("apt-get").is_none() {
-        bail!("the browser tests need a Chromium: {by_hand}");
+        bail!("{who} need {package}: {by_hand}");
     }
     let user = capture(program(repo, "id").arg("-u"))?;
-    ensure!(user.trim() == "0", "the browser tests need a Chromium, and only root can install it: {by_hand}");
-    println!("installing Chromium");
-    for arguments in [&["update"][..], &["install", "--yes", "--no-install-recommends", "chromium"]] {
+    ensure!(user.trim() == "0", "{who} need {package}, and only root can install it: {by_hand}");
+    println!("installing {package}");
+    for arguments in [&["update"][..], &["install", "--yes", "--no-install-recommends", package]] {
         let mut apt = program(repo, "apt-get");
         apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
         run(&mut apt).with_context(|| format!("`{}` did not work: {by_hand}", describe(&apt)))?;
     }
-    find_chromium(repo).with_context(|| format!("the installed Chromium does not start: {by_hand}"))
+    Ok(())
 }
 
 fn find_chromium(repo: &Repo) -> Option<PathBuf> {

@@ -119,6 +119,8 @@ fn provide(machine: &mut Machine<'_>, need: Need) -> Result<()> {
         Need::Wasm => setup::rust_target(repo, setup::WASM),
         Need::Wasi => setup::rust_target(repo, setup::WASI),
         Need::Npm => setup::npm_packages(repo),
+        Need::NpmSignal => setup::npm_packages_of_signal_tests(repo),
+        Need::Servers => setup::test_servers(repo),
         Need::Chromium => {
             machine.chromium = Some(setup::chromium(repo)?);
             Ok(())

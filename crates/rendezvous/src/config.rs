@@ -2,6 +2,7 @@
 
 use headwater_wire::signal::IceServer;
 
+use crate::cluster::NodeId;
 use crate::time::Duration;
 
 /// Most connections, joined or not. An idle one was measured at 11 KiB in the server, so this is about 1.1 GiB.
@@ -55,6 +56,21 @@ pub const MESSAGES_PER_SECOND: u32 = 50;
 /// A connection that has not joined by then is closed.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Members for which neighbours are sought on other nodes in one round: those who wait are many when a swarm begins.
+pub const SEEKS_AT_ONCE: usize = 16;
+
+/// After a round of seeking on other nodes, the next; doubled up to [`SEEK_AT_LAST`] while no other node has more than before.
+pub const SEEK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The longest between two rounds.
+pub const SEEK_AT_LAST: Duration = Duration::from_secs(16);
+
+/// Nodes that are asked for one wish in a row; what is missing then waits for the next round.
+pub const MAX_TRIED: usize = 3;
+
+/// Nodes that are told of a seed that came.
+pub const SEED_GREETS_NODES: usize = 16;
+
 /// What a server may set. [`Config::new`] takes the constants of this module.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -70,6 +86,8 @@ pub struct Config {
     pub max_swarm_size: usize,
     /// See [`JOIN_TIMEOUT`].
     pub join_timeout: Duration,
+    /// What this node is called among others; none if it is the only one.
+    pub node: Option<NodeId>,
 }
 
 impl Config {
@@ -83,6 +101,7 @@ impl Config {
             max_swarms: MAX_SWARMS,
             max_swarm_size: MAX_SWARM_SIZE,
             join_timeout: JOIN_TIMEOUT,
+            node: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use headwater_wire::PeerId;
 use headwater_wire::signal::{ClientMessage, ServerMessage};
 
+use crate::cluster::{NodeId, NodeMessage};
 use crate::place::Place;
 use crate::quota::Grant;
 use crate::time::Now;
@@ -47,6 +48,18 @@ pub enum Input {
         /// Which one.
         conn: ConnId,
     },
+    /// Another node said something.
+    Node {
+        /// Which one.
+        from: NodeId,
+        /// What it said.
+        message: Box<NodeMessage>,
+    },
+    /// The other nodes can be reached, or cannot.
+    Bus {
+        /// Whether they can.
+        is_connected: bool,
+    },
     /// The time of the last [`Output::Timeout`] has come.
     Timeout,
 }
@@ -84,4 +97,8 @@ pub struct Timeout {
 pub enum TimeoutReason {
     /// A connection that has not joined is to be closed.
     Join,
+    /// Neighbours are to be sought on other nodes again.
+    Seek,
+    /// The other nodes are to be told that this one lives, and what changed.
+    Nodes,
 }

@@ -22,6 +22,12 @@
 //! fall apart into towns. A wish that the swarm cannot fulfil yet is kept and met by those who come later. The side
 //! that asked makes the offer.
 //!
+//! # Several nodes
+//!
+//! Members of one swarm may be on several nodes, see [`cluster`]. A member whose wish cannot be met here, or should in part be met
+//! far away, has it sought on another node, which keeps places, and both sides are told once they are taken. To a client
+//! nothing of this shows.
+//!
 //! # Invariants
 //!
 //! - A `Connect` always comes in twos, one for each side, with exactly one offerer; never to oneself; never between
@@ -31,7 +37,9 @@
 
 mod address;
 mod allow;
+pub mod cluster;
 pub mod config;
+mod elsewhere;
 mod io;
 mod pairing;
 mod place;
@@ -40,6 +48,7 @@ mod rate;
 mod rendezvous;
 mod resume;
 mod rng;
+mod sums;
 mod swarm;
 mod time;
 pub mod tracker;

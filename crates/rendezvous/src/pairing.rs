@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use headwater_wire::{PeerId, Role};
 
+use crate::cluster::{Figures, NodeId};
 use crate::config::{MAX_WAITING_SERVED, SAMPLE, SEED_GREETING, SEEDS_FIRST, VIEWER_TARGET};
-use crate::place::{CostMap, Distance};
+use crate::place::{CostMap, Distance, Place};
 use crate::rng::Rng;
 use crate::swarm::{Member, Swarm};
+use crate::time::Now;
 
 /// Two members that were just paired, to be told so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,21 @@ pub(crate) struct Introduction {
 pub(crate) struct Chance<'a> {
     pub(crate) costs: &'a CostMap,
     pub(crate) rng: &'a mut Rng,
+}
+
+/// A member of another node that looks for neighbours here.
+pub(crate) struct Stranger {
+    pub(crate) peer: PeerId,
+    pub(crate) role: Role,
+    pub(crate) place: Place,
+    pub(crate) node: NodeId,
+}
+
+/// Whom candidates are ranked for.
+struct Asker<'a> {
+    place: &'a Place,
+    lost: &'a dyn Fn(&PeerId) -> bool,
+    may: &'a dyn Fn(PeerId) -> bool,
 }
 
 /// How good a candidate is: the least is the best.
@@ -38,12 +55,20 @@ struct Rank {
 const ONE_FAR_IN: usize = 4;
 
 /// Pairs a member that just came: with whom it wants, with those who have waited for someone like it, and, if it is a
-/// seed, with viewers that have none.
-pub(crate) fn on_join(swarm: &mut Swarm, peer: PeerId, want: u16, chance: &mut Chance<'_>) -> Vec<Introduction> {
+/// seed, with viewers that have none. A part of the wish is left open where there are members on other nodes: for seeds that
+/// only those have, and so that the swarm does not fall apart into nodes.
+pub(crate) fn on_join(
+    swarm: &mut Swarm,
+    peer: PeerId,
+    want: u16,
+    elsewhere: &Figures,
+    chance: &mut Chance<'_>,
+) -> Vec<Introduction> {
     swarm.set_wants(peer, want);
     let mut made = Vec::new();
     ask_seeds(swarm, peer, SEEDS_FIRST, chance, &mut made);
-    ask(swarm, peer, Role::Viewer, usize::MAX, chance, &mut made);
+    let most = usize::from(want).saturating_sub(left_open(swarm, peer, elsewhere)).saturating_sub(made.len());
+    ask(swarm, peer, Role::Viewer, most, chance, &mut made);
     serve_waiting(swarm, peer, chance, &mut made);
     greet(swarm, peer, chance, &mut made);
     made
@@ -57,6 +82,52 @@ pub(crate) fn on_want(swarm: &mut Swarm, peer: PeerId, want: u16, chance: &mut C
     ask(swarm, peer, Role::Viewer, usize::MAX, chance, &mut made);
     ask_seeds(swarm, peer, usize::MAX, chance, &mut made);
     made
+}
+
+/// How much of a wish is not met here at once.
+fn left_open(swarm: &Swarm, peer: PeerId, elsewhere: &Figures) -> usize {
+    let Some(member) = swarm.member(peer) else { return 0 };
+    let count = |members: u64| usize::try_from(members).unwrap_or(usize::MAX);
+    let seeds = seeds_missing(member).min(count(elsewhere.seeds.into()));
+    (usize::from(member.wants) / ONE_FAR_IN).max(seeds).min(count(elsewhere.members()))
+}
+
+/// How many more seeds a viewer is given while there are viewers enough.
+pub(crate) fn seeds_missing(member: &Member) -> usize {
+    match member.role {
+        Role::Viewer => SEEDS_FIRST.saturating_sub(member.seed_pairs()),
+        Role::Seed => 0,
+    }
+}
+
+/// Keeps places for a stranger: up to `count`, of which up to `seeds` are seeds. For a seed, with viewers that miss one.
+pub(crate) fn on_seek(
+    swarm: &mut Swarm,
+    now: Now,
+    stranger: &Stranger,
+    count: usize,
+    seeds: usize,
+    chance: &mut Chance<'_>,
+) -> Vec<(PeerId, Role)> {
+    let mut found = Vec::new();
+    let wishes = match stranger.role {
+        Role::Viewer => [(Role::Seed, seeds), (Role::Viewer, count)],
+        Role::Seed => [(Role::Seed, 0), (Role::Viewer, count)],
+    };
+    for (role, most) in wishes {
+        let most = most.min(count.saturating_sub(found.len()));
+        let may = |other| {
+            swarm.may_pair_elsewhere(other, stranger.peer, stranger.role)
+                && (stranger.role == Role::Viewer || needs_seed(swarm, other))
+        };
+        let asker = Asker { place: &stranger.place, lost: &|_| false, may: &may };
+        for other in choose(swarm, &asker, role, most, chance) {
+            swarm.keep_place(now, other, stranger.peer, stranger.role, stranger.node);
+            swarm.fulfil_one(other);
+            found.push((other, role));
+        }
+    }
+    found
 }
 
 /// Gives a viewer what it wants in seeds, until it has `most`.
@@ -80,26 +151,24 @@ fn ask(
     if count == 0 {
         return;
     }
-    for other in choose(swarm, member, peer, role, count, chance) {
+    let (lost, may) = (|other: &PeerId| member.lost.contains(other), |other| swarm.may_pair(peer, other));
+    let asker = Asker { place: &member.place, lost: &lost, may: &may };
+    for other in choose(swarm, &asker, role, count, chance) {
         introduce(swarm, peer, other, made);
     }
 }
 
-fn choose(
-    swarm: &Swarm,
-    asker: &Member,
-    peer: PeerId,
-    role: Role,
-    count: usize,
-    chance: &mut Chance<'_>,
-) -> Vec<PeerId> {
+fn choose(swarm: &Swarm, asker: &Asker<'_>, role: Role, count: usize, chance: &mut Chance<'_>) -> Vec<PeerId> {
+    if count == 0 {
+        return Vec::new();
+    }
     let mut candidates: Vec<(Rank, PeerId)> = Vec::new();
     for other in sample(swarm.of_role(role), chance.rng) {
-        let Some(member) = swarm.member(other).filter(|_| swarm.may_pair(peer, other)) else { continue };
+        let Some(member) = swarm.member(other).filter(|_| (asker.may)(other)) else { continue };
         let rank = Rank {
-            failed_before: asker.lost.contains(&other),
+            failed_before: (asker.lost)(&other),
             has_enough: role == Role::Viewer && member.pairs.len() >= VIEWER_TARGET,
-            distance: chance.costs.distance(&asker.place, &member.place),
+            distance: chance.costs.distance(asker.place, &member.place),
             is_taker: member.is_taker(),
             load: member.pairs.len(),
             lot: chance.rng.next_u64(),

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use headwater_wire::limits::{MAX_CANDIDATE_LEN, MAX_SDP_LEN, MAX_TEXT_LEN, MAX_WANT};
 use headwater_wire::signal::{ClientMessage, ErrorCode, SIGNAL_VERSION, ServerMessage, SignalData, StatsReport};
-use headwater_wire::{PeerId, Role, SwarmName};
+use headwater_wire::{PeerId, SwarmName};
 
+use crate::cluster::{Directory, Figures, NodeMessage, SwarmHash, Told};
 use crate::config::{Config, MAX_CONNECTED};
 use crate::io::{ConnId, Input, Output, Timeout, TimeoutReason};
 use crate::pairing::{self, Chance, Introduction};
@@ -13,12 +14,12 @@ use crate::place::{CostMap, Place};
 use crate::quota::{Grant, QuotaError, Quotas, TokenId};
 use crate::resume;
 use crate::rng::Rng;
-use crate::swarm::Swarm;
+use crate::swarm::{Pair, Swarm};
 use crate::time::Now;
 
 /// A swarm by number, so that its long name is held once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct SwarmKey(u64);
+pub(crate) struct SwarmKey(u64);
 
 /// A connection that is about to join.
 #[derive(Debug, Clone, Copy)]
@@ -71,18 +72,25 @@ pub struct SwarmReport {
 /// The signalling core. See the crate for its model.
 #[derive(Debug)]
 pub struct Rendezvous {
-    config: Config,
-    rng: Rng,
+    pub(crate) config: Config,
+    pub(crate) rng: Rng,
     connections: BTreeMap<ConnId, Connection>,
     deadlines: BTreeSet<(Now, ConnId)>,
     names: BTreeMap<SwarmName, SwarmKey>,
-    swarms: BTreeMap<SwarmKey, Swarm>,
+    pub(crate) swarms: BTreeMap<SwarmKey, Swarm>,
     next_swarm: u64,
     quotas: Quotas,
-    costs: CostMap,
-    counts: Counts,
+    pub(crate) costs: CostMap,
+    pub(crate) counts: Counts,
+    pub(crate) directory: Directory,
+    /// What other nodes call the swarms; empty where there are none.
+    pub(crate) hashes: BTreeMap<SwarmHash, SwarmKey>,
+    /// Swarms that other nodes should hear of.
+    pub(crate) changed: BTreeSet<SwarmKey>,
+    /// When neighbours are sought on other nodes.
+    pub(crate) seeks: BTreeSet<(Now, SwarmKey)>,
     /// Drained by the caller after every input, and one input adds a bounded number: not bounded by itself.
-    outputs: VecDeque<Output>,
+    pub(crate) outputs: VecDeque<Output>,
 }
 
 impl Rendezvous {
@@ -90,6 +98,7 @@ impl Rendezvous {
     #[must_use]
     pub fn new(config: Config, seed: u64) -> Self {
         Self {
+            directory: Directory::new(config.node),
             config,
             rng: Rng::new(seed),
             connections: BTreeMap::new(),
@@ -100,6 +109,9 @@ impl Rendezvous {
             quotas: Quotas::default(),
             costs: CostMap::default(),
             counts: Counts::default(),
+            hashes: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            seeks: BTreeSet::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -124,15 +136,26 @@ impl Rendezvous {
                 }
             }
             Input::Closed { conn } => self.forget(conn),
-            Input::Timeout => self.expire(now),
+            Input::Node { from, message } => self.heard(now, from, *message),
+            Input::Bus { is_connected } => self.directory.set_connected(now, is_connected),
+            Input::Timeout => {
+                self.expire(now);
+                self.tick(now);
+            }
         }
+        self.tell_of_changes(now);
     }
 
     /// The next thing to do; [`Output::Timeout`] once there is nothing else.
     pub fn poll_output(&mut self) -> Output {
         self.outputs.pop_front().unwrap_or_else(|| {
-            let first = self.deadlines.first();
-            Output::Timeout(first.map(|&(at, _)| Timeout { at, reason: TimeoutReason::Join }))
+            let all = [
+                (self.deadlines.first().map(|&(at, _)| at), TimeoutReason::Join),
+                (self.seeks.first().map(|&(at, _)| at), TimeoutReason::Seek),
+                (self.directory.tick_at(), TimeoutReason::Nodes),
+            ];
+            let due = all.into_iter().filter_map(|(at, reason)| at.map(|at| Timeout { at, reason }));
+            Output::Timeout(due.min_by_key(|timeout| timeout.at))
         })
     }
 
@@ -159,24 +182,13 @@ impl Rendezvous {
         Counts { swarms: self.swarms.len(), ..self.counts }
     }
 
-    /// What a swarm looks like, while it has members. Costs time in proportion to them.
+    /// What a swarm looks like, on all nodes together, while it has members that are known of.
     #[must_use]
     pub fn swarm_report(&self, name: &SwarmName) -> Option<SwarmReport> {
-        let swarm = self.swarms.get(self.names.get(name)?)?;
-        let mut report = SwarmReport {
-            viewers: swarm.of_role(Role::Viewer).len(),
-            seeds: swarm.of_role(Role::Seed).len(),
-            carried: StatsReport::default(),
-        };
-        for stats in swarm.members().map(|member| &member.stats) {
-            let sum = &mut report.carried;
-            sum.http_bytes = sum.http_bytes.saturating_add(stats.http_bytes);
-            sum.seed_bytes = sum.seed_bytes.saturating_add(stats.seed_bytes);
-            sum.viewer_bytes = sum.viewer_bytes.saturating_add(stats.viewer_bytes);
-            sum.uploaded_bytes = sum.uploaded_bytes.saturating_add(stats.uploaded_bytes);
-            sum.neighbours = sum.neighbours.saturating_add(stats.neighbours);
-        }
-        Some(report)
+        let here = self.names.get(name).and_then(|key| self.swarms.get(key)).map(Swarm::figures);
+        let sum = here.unwrap_or_default().plus(&self.directory.elsewhere(&SwarmHash::of_name(name)));
+        let Figures { viewers, seeds, carried, .. } = sum;
+        (sum.members() > 0).then_some(SwarmReport { viewers: viewers as usize, seeds: seeds as usize, carried })
     }
 
     fn open(&mut self, now: Now, conn: ConnId, fresh: PeerId) {
@@ -219,27 +231,50 @@ impl Rendezvous {
                 check_want(count)?;
                 let made = pairing::on_want(swarm, peer, count, &mut Chance { costs: &self.costs, rng: &mut self.rng });
                 self.tell(swarm_key, &made);
+                self.seek(swarm_key, peer, Vec::new());
+                self.seek_later(now, swarm_key);
                 Ok(())
             }
             ClientMessage::Signal { to, data } => {
                 check_signal(&data)?;
-                let other = swarm.member(to).filter(|other| other.pairs.contains_key(&peer));
-                let output = match other {
-                    Some(other) => {
+                let own = swarm.member(peer);
+                let is_searching = own.is_some_and(|own| own.claimed.contains(&to)) && self.directory.is_connected();
+                let pair = own.and_then(|own| own.pairs.get(&to)).filter(|pair| !pair.is_kept);
+                let output = match (pair, swarm.member(to)) {
+                    (Some(Pair { node: Some(node), .. }), _) if self.directory.lives(*node) => {
+                        self.counts.signals += 1;
+                        let is_searching = false;
+                        let message = NodeMessage::Signal { swarm: swarm.hash, from: peer, to, data, is_searching };
+                        self.directory.tell(Told::Node(*node), message);
+                        return Ok(());
+                    }
+                    (None, None) if is_searching => {
+                        self.counts.signals += 1;
+                        let message = NodeMessage::Signal { swarm: swarm.hash, from: peer, to, data, is_searching };
+                        self.directory.tell(Told::Swarm(swarm.hash), message);
+                        return Ok(());
+                    }
+                    (Some(Pair { node: None, .. }), Some(other)) => {
                         self.counts.signals += 1;
                         Output::Send { conn: other.conn, message: ServerMessage::Signal { from: peer, data } }
                     }
-                    None => Output::Send { conn, message: ServerMessage::Gone { peer: to } },
+                    _ => Output::Send { conn, message: ServerMessage::Gone { peer: to } },
                 };
                 self.outputs.push_back(output);
                 Ok(())
             }
             ClientMessage::Lost { peer: other } => {
+                let node = swarm.member(peer).and_then(|own| own.pairs.get(&other)).and_then(|pair| pair.node);
                 swarm.lose(peer, other);
+                if let Some(node) = node {
+                    let message = NodeMessage::Unpaired { swarm: swarm.hash, peer, others: vec![other], lost: true };
+                    self.directory.tell(Told::Node(node), message);
+                }
                 Ok(())
             }
             ClientMessage::Stats { report } => {
                 swarm.set_stats(peer, report);
+                self.has_changed(swarm_key);
                 Ok(())
             }
             ClientMessage::Leave => {
@@ -292,18 +327,25 @@ impl Rendezvous {
         self.counts.members += 1;
         self.deadlines.remove(&(deadline, conn));
         self.connections.insert(conn, Connection::Joined { swarm: key, peer, token });
-        for neighbour in connected {
-            swarm.pair(peer, neighbour);
+        for neighbour in &connected {
+            swarm.pair_again(peer, *neighbour);
         }
+        let hash = swarm.hash;
+        let elsewhere = self.directory.elsewhere(&hash);
         let welcome = ServerMessage::Welcome {
             peer,
             resume: resume::issue(&self.config.resume_key, &name, peer),
             ice_servers: self.config.ice_servers.clone(),
-            swarm_size: u32::try_from(swarm.len()).unwrap_or(u32::MAX),
+            swarm_size: u32::try_from(swarm.len() as u64 + elsewhere.members()).unwrap_or(u32::MAX),
         };
         self.outputs.push_back(Output::Send { conn, message: welcome });
-        let made = pairing::on_join(swarm, peer, want, &mut Chance { costs: &self.costs, rng: &mut self.rng });
+        let mut chance = Chance { costs: &self.costs, rng: &mut self.rng };
+        let made = pairing::on_join(swarm, peer, want, &elsewhere, &mut chance);
         self.tell(key, &made);
+        self.has_changed(key);
+        if self.directory.is_connected() {
+            self.came(now, key, peer, resumed.is_some(), &connected);
+        }
         Ok(())
     }
 
@@ -329,12 +371,16 @@ impl Rendezvous {
         }
         let key = SwarmKey(self.next_swarm);
         self.next_swarm = self.next_swarm.wrapping_add(1);
+        let swarm = Swarm::new(name.clone());
+        if self.config.node.is_some() {
+            self.hashes.insert(swarm.hash, key);
+        }
         self.names.insert(name.clone(), key);
-        self.swarms.insert(key, Swarm::new(name.clone()));
+        self.swarms.insert(key, swarm);
         Ok(key)
     }
 
-    fn tell(&mut self, key: SwarmKey, made: &[Introduction]) {
+    pub(crate) fn tell(&mut self, key: SwarmKey, made: &[Introduction]) {
         let Some(swarm) = self.swarms.get(&key) else { return };
         for &Introduction { offerer, answerer } in made {
             let (Some(first), Some(second)) = (swarm.member(offerer), swarm.member(answerer)) else { continue };
@@ -354,7 +400,7 @@ impl Rendezvous {
         self.close(conn);
     }
 
-    fn close(&mut self, conn: ConnId) {
+    pub(crate) fn close(&mut self, conn: ConnId) {
         self.forget(conn);
         self.outputs.push_back(Output::Close { conn });
     }
@@ -368,8 +414,12 @@ impl Rendezvous {
             Some(Connection::Joined { swarm: key, peer, token }) => {
                 self.counts.members = self.counts.members.saturating_sub(1);
                 token.inspect(|token| self.quotas.leave(*token));
-                if let Some(swarm) = self.swarms.get_mut(&key) {
-                    swarm.remove(peer);
+                if let Some(swarm) = self.swarms.get_mut(&key)
+                    && let Some(member) = swarm.remove(peer)
+                {
+                    let hash = swarm.hash;
+                    self.left(hash, peer, &member);
+                    self.has_changed(key);
                 }
                 self.forget_if_empty(key);
             }
@@ -381,7 +431,8 @@ impl Rendezvous {
             && swarm.len() == 0
         {
             self.names.remove(&swarm.name);
-            self.swarms.remove(&key);
+            self.hashes.remove(&swarm.hash);
+            self.emptied(key);
         }
     }
 }
@@ -401,7 +452,7 @@ fn check_want(count: u16) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_signal(data: &SignalData) -> Result<(), Refusal> {
+pub(crate) fn check_signal(data: &SignalData) -> Result<(), Refusal> {
     let (len, most, what) = match data {
         SignalData::Offer { sdp } | SignalData::Answer { sdp } => (sdp.len(), MAX_SDP_LEN, "the SDP"),
         SignalData::Candidate { candidate, sdp_mid, .. } => {

@@ -5,9 +5,22 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use headwater_wire::signal::StatsReport;
 use headwater_wire::{PeerId, Role, SwarmName};
 
-use crate::config::{MAX_LOST, MAX_SEED_PAIRS, MAX_VIEWER_PAIRS};
+use crate::cluster::{Figures, NodeId, SwarmHash};
+use crate::config::{MAX_LOST, MAX_SEED_PAIRS, MAX_VIEWER_PAIRS, SEEK_AGAIN};
 use crate::io::ConnId;
 use crate::place::Place;
+use crate::sums::Sums;
+use crate::time::{Duration, Now};
+
+/// The other side of a pairing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) role: Role,
+    /// Its node, where that is another.
+    pub(crate) node: Option<NodeId>,
+    /// A place that is kept for it; neither side has been told.
+    pub(crate) is_kept: bool,
+}
 
 /// One peer while it is connected.
 #[derive(Debug)]
@@ -18,11 +31,13 @@ pub(crate) struct Member {
     /// Neighbours it asked for and has not been given.
     pub(crate) wants: u16,
     /// Whom it is paired with, and what they are.
-    pub(crate) pairs: BTreeMap<PeerId, Role>,
+    pub(crate) pairs: BTreeMap<PeerId, Pair>,
+    /// Whom it said to be connected to when it came, and who was not here. Other nodes may have them.
+    pub(crate) claimed: Vec<PeerId>,
     /// Whom it lost, latest last.
     pub(crate) lost: VecDeque<PeerId>,
     /// What it said it carried.
-    pub(crate) stats: StatsReport,
+    stats: StatsReport,
     /// Its index in `viewers` or `seeds`.
     index: usize,
 }
@@ -45,8 +60,15 @@ impl Member {
         taken > ENOUGH && self.stats.uploaded_bytes < taken / 4
     }
 
+    fn remember_lost(&mut self, other: PeerId) {
+        if self.lost.len() >= MAX_LOST {
+            self.lost.pop_front();
+        }
+        self.lost.push_back(other);
+    }
+
     pub(crate) fn seed_pairs(&self) -> usize {
-        self.pairs.values().filter(|role| **role == Role::Seed).count()
+        self.pairs.values().filter(|pair| pair.role == Role::Seed).count()
     }
 }
 
@@ -54,6 +76,13 @@ impl Member {
 #[derive(Debug)]
 pub(crate) struct Swarm {
     pub(crate) name: SwarmName,
+    pub(crate) hash: SwarmHash,
+    /// When those who wait are sought neighbours for on other nodes again.
+    pub(crate) seek_at: Option<Now>,
+    pub(crate) seek_again: Duration,
+    /// Places kept for peers of other nodes, with the member that keeps it, oldest first.
+    kept: VecDeque<(Now, PeerId, PeerId)>,
+    carried: Sums,
     members: BTreeMap<PeerId, Member>,
     viewers: Vec<PeerId>,
     seeds: Vec<PeerId>,
@@ -63,7 +92,18 @@ pub(crate) struct Swarm {
 
 impl Swarm {
     pub(crate) fn new(name: SwarmName) -> Self {
-        Self { name, members: BTreeMap::new(), viewers: Vec::new(), seeds: Vec::new(), waiting: BTreeSet::new() }
+        Self {
+            hash: SwarmHash::of_name(&name),
+            name,
+            seek_at: None,
+            seek_again: SEEK_AGAIN,
+            kept: VecDeque::new(),
+            carried: Sums::default(),
+            members: BTreeMap::new(),
+            viewers: Vec::new(),
+            seeds: Vec::new(),
+            waiting: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -74,8 +114,15 @@ impl Swarm {
         self.members.get(&peer)
     }
 
-    pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
-        self.members.values()
+    /// How much of it is here.
+    pub(crate) fn figures(&self) -> Figures {
+        let count = |list: &Vec<PeerId>| u32::try_from(list.len()).unwrap_or(u32::MAX);
+        Figures {
+            viewers: count(&self.viewers),
+            seeds: count(&self.seeds),
+            downloaded: 0,
+            carried: self.carried.report(),
+        }
     }
 
     /// The members of one role, in no particular but a repeatable order.
@@ -84,6 +131,11 @@ impl Swarm {
             Role::Viewer => &self.viewers,
             Role::Seed => &self.seeds,
         }
+    }
+
+    /// Whether anybody has an unfulfilled wish.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Those with an unfulfilled wish, from `start` on and around.
@@ -105,6 +157,7 @@ impl Swarm {
             place: at,
             wants: 0,
             pairs: BTreeMap::new(),
+            claimed: Vec::new(),
             lost: VecDeque::new(),
             stats: StatsReport::default(),
             index,
@@ -117,6 +170,7 @@ impl Swarm {
     pub(crate) fn remove(&mut self, peer: PeerId) -> Option<Member> {
         let member = self.members.remove(&peer)?;
         self.waiting.remove(&peer);
+        self.carried.subtract(&member.stats);
         for other in member.pairs.keys() {
             if let Some(other) = self.members.get_mut(other) {
                 other.pairs.remove(&peer);
@@ -151,10 +205,93 @@ impl Swarm {
         for (one, other) in [(a, b), (b, a)] {
             let role = self.members.get(&other).map(|member| member.role);
             if let (Some(member), Some(role)) = (self.members.get_mut(&one), role) {
-                member.pairs.insert(other, role);
+                member.pairs.insert(other, Pair { role, node: None, is_kept: false });
             }
         }
         true
+    }
+
+    /// Pairs two members that say that they are connected, also where one of them was on another node until now.
+    pub(crate) fn pair_again(&mut self, came: PeerId, neighbour: PeerId) {
+        if let Some(member) = self.members.get_mut(&neighbour)
+            && member.pairs.get(&came).is_some_and(|pair| pair.node.is_some())
+        {
+            member.pairs.remove(&came);
+        }
+        self.pair(came, neighbour);
+    }
+
+    /// Remembers whom a member is connected to that is not here.
+    pub(crate) fn claim(&mut self, peer: PeerId, elsewhere: &[PeerId]) {
+        if let Some(member) = self.members.get_mut(&peer) {
+            member.claimed = elsewhere.to_vec();
+        }
+    }
+
+    /// Whether a member may be paired with this peer of another node.
+    pub(crate) fn may_pair_elsewhere(&self, own: PeerId, other: PeerId, role: Role) -> bool {
+        self.members.get(&own).is_some_and(|member| {
+            (member.role != Role::Seed || role != Role::Seed)
+                && !member.pairs.contains_key(&other)
+                && member.room() > 0
+                && !self.members.contains_key(&other)
+        })
+    }
+
+    /// Pairs a member with a peer of another node where that is allowed; says whether it did.
+    pub(crate) fn pair_elsewhere(&mut self, own: PeerId, other: PeerId, role: Role, node: NodeId) -> bool {
+        let may = self.may_pair_elsewhere(own, other, role);
+        if let Some(member) = self.members.get_mut(&own).filter(|_| may) {
+            member.pairs.insert(other, Pair { role, node: Some(node), is_kept: false });
+            member.claimed.retain(|claimed| *claimed != other);
+        }
+        may
+    }
+
+    /// Keeps a place for a peer of another node. Places that nobody took by `now` are free again.
+    pub(crate) fn keep_place(&mut self, now: Now, own: PeerId, other: PeerId, role: Role, node: NodeId) {
+        /// Longer than any answer takes: whoever sought has asked elsewhere by then.
+        const KEPT_FOR: Duration = Duration::from_secs(10);
+        while let Some(&(until, own, other)) = self.kept.front()
+            && until <= now
+        {
+            self.kept.pop_front();
+            if let Some(member) = self.members.get_mut(&own)
+                && member.pairs.get(&other).is_some_and(|pair| pair.is_kept)
+            {
+                member.pairs.remove(&other);
+            }
+        }
+        if let Some(member) = self.members.get_mut(&own) {
+            member.pairs.insert(other, Pair { role, node: Some(node), is_kept: true });
+            self.kept.push_back((now.plus(KEPT_FOR), own, other));
+        }
+    }
+
+    /// The pairing of a member with a peer of this node.
+    pub(crate) fn pair_at(&mut self, own: PeerId, other: PeerId, node: NodeId) -> Option<&mut Pair> {
+        let pair = self.members.get_mut(&own)?.pairs.get_mut(&other)?;
+        (pair.node == Some(node)).then_some(pair)
+    }
+
+    /// Ends the pairing of a member with a peer of another node, which may have failed.
+    pub(crate) fn unpair_elsewhere(&mut self, own: PeerId, other: PeerId, node: NodeId, lost: bool) {
+        if self.pair_at(own, other, node).is_none() {
+            return;
+        }
+        if let Some(member) = self.members.get_mut(&own) {
+            member.pairs.remove(&other);
+            if lost {
+                member.remember_lost(other);
+            }
+        }
+    }
+
+    /// Ends all pairings with peers of a node.
+    pub(crate) fn forget_node(&mut self, node: NodeId) {
+        for member in self.members.values_mut() {
+            member.pairs.retain(|_, pair| pair.node != Some(node));
+        }
     }
 
     /// Ends a pairing that failed, and remembers on both sides that it did.
@@ -163,10 +300,7 @@ impl Swarm {
             if let Some(member) = self.members.get_mut(&one)
                 && member.pairs.remove(&other).is_some()
             {
-                if member.lost.len() >= MAX_LOST {
-                    member.lost.pop_front();
-                }
-                member.lost.push_back(other);
+                member.remember_lost(other);
             }
         }
     }
@@ -190,6 +324,8 @@ impl Swarm {
 
     pub(crate) fn set_stats(&mut self, peer: PeerId, stats: StatsReport) {
         if let Some(member) = self.members.get_mut(&peer) {
+            self.carried.subtract(&member.stats);
+            self.carried.add(&stats);
             member.stats = stats;
         }
     }

@@ -54,6 +54,7 @@ pub(crate) fn run(target: &Target, time: Duration, load: &Load) -> Result<Value>
         pool.turn(Duration::from_millis(50), &mut events)?;
     }
     events.clear();
+    pool.never_sleep();
     let mut run = Run {
         pool: &mut pool,
         load,

@@ -15,6 +15,9 @@ const JOIN: &str = r#"{"type":"join","version":1,"swarm":"load/churn","role":"vi
 /// How often the server's memory is read.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// Looks of the first minute: by then the joining of all at once is over.
+const FIRST_LOOKS: usize = 12;
+
 #[derive(Debug, Default)]
 struct Counts {
     welcomes: u64,
@@ -67,7 +70,8 @@ pub(crate) fn run(target: &Target, time: Duration, connections: usize, churn: f6
     Ok(json!({
         "connections": connections, "replaced": replaced, "welcomes": counts.welcomes, "connects": counts.connects,
         "answers": counts.answers, "gone": counts.gone, "errors": counts.errors, "closed_by_server": counts.closed,
-        "memory_first_bytes": memory.first(), "memory_last_bytes": memory.last(), "memory_most_bytes": memory.iter().max(),
+        "memory_first_bytes": memory.iter().take(FIRST_LOOKS).max(), "memory_last_bytes": memory.last(),
+        "memory_most_bytes": memory.iter().max(),
     }))
 }
 

@@ -1,6 +1,6 @@
 //! `headwater-load`: puts load on a signalling server and measures what it does. Loopback only.
 //!
-//! One thread and one epoll: the generator must be leaner than any server it measures. Every mode prints one JSON object.
+//! One thread and one epoll that does not sleep while it measures: the generator must be leaner than any server. Every mode prints one JSON object.
 
 mod announce;
 mod churn;

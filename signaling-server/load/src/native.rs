@@ -46,6 +46,7 @@ pub(crate) fn run(target: &Target, time: Duration, concurrency: usize, rate: Opt
         done: 0,
         failed: 0,
     };
+    run.pool.never_sleep();
     let begin = Instant::now();
     let warm = begin + WARM_UP;
     let mut events = Vec::new();

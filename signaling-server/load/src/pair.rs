@@ -17,6 +17,7 @@ pub(crate) fn run(target: &Target, time: Duration, sdp: usize) -> Result<Value> 
         pool.turn(Duration::from_millis(20), &mut events)?;
     }
     events.clear();
+    pool.never_sleep();
     let sdp = texts::sdp(sdp);
     let mut latencies = Latencies::default();
     let warm = Instant::now() + Duration::from_millis(500);

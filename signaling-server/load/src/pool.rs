@@ -78,9 +78,16 @@ pub(crate) struct Pool<'a> {
     dirty: Vec<Id>,
     chunk: Box<[u8]>,
     texts: Vec<u8>,
+    never_sleeps: bool,
 }
 
 impl<'a> Pool<'a> {
+    /// Looks for events all the time from now on. A generator that sleeps is woken by every answer: the server would pay for that,
+    /// and the time until it is awake would count as the server's.
+    pub(crate) const fn never_sleep(&mut self) {
+        self.never_sleeps = true;
+    }
+
     pub(crate) fn new(target: &'a Target, path: &'a str) -> Result<Self> {
         Ok(Self {
             target,
@@ -92,6 +99,7 @@ impl<'a> Pool<'a> {
             dirty: Vec::new(),
             chunk: vec![0; CHUNK].into_boxed_slice(),
             texts: Vec::new(),
+            never_sleeps: false,
         })
     }
 
@@ -192,9 +200,16 @@ impl<'a> Pool<'a> {
         for id in std::mem::take(&mut self.dirty) {
             self.write(id, events);
         }
-        match self.poll.poll(&mut self.ready, Some(most)) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
-            other => other?,
+        let began = Instant::now();
+        loop {
+            let patience = if self.never_sleeps { Duration::ZERO } else { most };
+            match self.poll.poll(&mut self.ready, Some(patience)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+                other => other?,
+            }
+            if !self.never_sleeps || !self.ready.is_empty() || began.elapsed() >= most {
+                break;
+            }
         }
         let ready: Vec<(Id, bool, bool)> =
             self.ready.iter().map(|event| (event.token().0, event.is_readable(), event.is_writable())).collect();

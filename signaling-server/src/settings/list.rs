@@ -67,6 +67,43 @@ impl FromStr for TurnUrl {
     }
 }
 
+/// The URL of a NATS server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsUrl(pub async_nats::ServerAddr);
+
+impl FromStr for NatsUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let written =
+            "a NATS server is written nats://HOST:PORT or tls://HOST:PORT, also with USER:PASSWORD@ or TOKEN@";
+        let text = url(text, &["nats://", "tls://"]).ok_or(written)?;
+        text.parse().map(Self).map_err(|_| written)
+    }
+}
+
+/// The beginning of NATS subjects: one token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubjectPrefix(pub String);
+
+impl FromStr for SubjectPrefix {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if text.is_empty() || !text.bytes().all(is_token) {
+            return Err("nats-prefix has letters, digits, - and _");
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for SubjectPrefix {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 fn url(text: &str, schemes: &[&str]) -> Option<String> {
     let host = schemes.iter().find_map(|scheme| text.strip_prefix(scheme))?;
     (!host.is_empty()).then(|| text.to_owned())

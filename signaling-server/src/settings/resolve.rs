@@ -8,9 +8,11 @@ use headwater_rendezvous::{AddressLimits, AllowList, Rate};
 use headwater_wire::signal::IceServer;
 
 use super::{List, Settings};
+use crate::acme::Acme;
 use crate::admission::AdmissionOptions;
+use crate::nats::Nats;
 use crate::options::{Limits, Options, Timing};
-use crate::tls::TlsFiles;
+use crate::tls::{TlsFiles, TlsSource};
 use crate::turn::Turn;
 
 /// Fewest characters of the secret that makes peers known again.
@@ -31,6 +33,9 @@ pub enum SettingsError {
     /// One of two that belong together is missing.
     #[error("{0} needs {1} too")]
     Needs(&'static str, &'static str),
+    /// Two that exclude each other.
+    #[error("{0} and {1} exclude each other: leave one of them out")]
+    Either(&'static str, &'static str),
     /// A secret that can be guessed.
     #[error("resume-secret must have {MIN_RESUME_SECRET} characters at least")]
     ShortSecret,
@@ -61,12 +66,7 @@ impl Settings {
             options.core.ice_servers = vec![IceServer { urls: stun, username: None, credential: None }];
         }
         options.turn = turn(&all)?;
-        options.tls = match (all.tls_certificate.clone(), all.tls_key.clone()) {
-            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
-            (None, None) => None,
-            (Some(_), None) => return Err(SettingsError::Needs("tls-certificate", "tls-key")),
-            (None, Some(_)) => return Err(SettingsError::Needs("tls-key", "tls-certificate")),
-        };
+        options.tls = tls(&all)?;
         options.limits = Limits {
             messages: rate(all.message_burst, all.messages_per_second),
             bytes: rate(all.byte_burst, all.bytes_per_second),
@@ -82,6 +82,7 @@ impl Settings {
         options.drain_time = Duration::from_secs(all.drain_seconds.unwrap_or(3).into());
         options.geo_db = all.geo_db.clone().unwrap_or_default().0;
         options.alto = all.alto.clone();
+        options.nats = nats(&all);
         options.admission = admission(all);
         Ok(options)
     }
@@ -105,6 +106,30 @@ fn turn(all: &Settings) -> Result<Option<Turn>, SettingsError> {
     }
     let secret = all.turn_secret.clone().ok_or(SettingsError::Needs("turn", "turn-secret"))?;
     Ok(Some(Turn { urls, secret, lifetime: all.turn_lifetime.unwrap_or(86_400).into() }))
+}
+
+fn tls(all: &Settings) -> Result<Option<TlsSource>, SettingsError> {
+    let domains = all.acme_domain.clone().unwrap_or_default().0;
+    match (all.tls_certificate.clone(), all.tls_key.clone()) {
+        (Some(_), Some(_)) if !domains.is_empty() => Err(SettingsError::Either("tls-certificate", "acme-domain")),
+        (Some(certificate), Some(key)) => Ok(Some(TlsSource::Files(TlsFiles { certificate, key }))),
+        (Some(_), None) => Err(SettingsError::Needs("tls-certificate", "tls-key")),
+        (None, Some(_)) => Err(SettingsError::Needs("tls-key", "tls-certificate")),
+        (None, None) if domains.is_empty() => Ok(None),
+        (None, None) => Ok(Some(TlsSource::Acme(Acme {
+            domains,
+            contacts: all.acme_contact.clone().unwrap_or_default().0,
+            cache: all.acme_cache.clone().ok_or(SettingsError::Needs("acme-domain", "acme-cache"))?,
+            directory: all.acme_directory.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ca: all.acme_ca.clone(),
+        }))),
+    }
+}
+
+fn nats(all: &Settings) -> Option<Nats> {
+    let servers: Vec<_> = all.nats.clone().unwrap_or_default().0.into_iter().map(|url| url.0).collect();
+    let prefix = all.nats_prefix.clone()?.0;
+    (!servers.is_empty()).then(|| Nats { servers, prefix, ca: all.nats_ca.clone() })
 }
 
 fn tracker(all: &Settings) -> TrackerConfig {

@@ -51,8 +51,7 @@ impl TestServer {
     }
 
     pub async fn connect(&self) -> Client {
-        let (socket, _) = connect_async(format!("ws://{}/v1/signal", self.addr)).await.unwrap();
-        Client { socket, peer: PeerId(0), resume: String::new(), swarm_size: 0 }
+        Client::connect(self.addr, "/v1/signal").await
     }
 
     /// A client that has joined.
@@ -61,17 +60,7 @@ impl TestServer {
     }
 
     pub async fn join_as(&self, join: ClientMessage) -> Client {
-        let mut client = self.connect().await;
-        client.send(&join).await;
-        match client.next().await {
-            ServerMessage::Welcome { peer, resume, swarm_size, .. } => {
-                client.peer = peer;
-                client.resume = resume;
-                client.swarm_size = swarm_size;
-            }
-            other => panic!("expected a welcome, got {other:?}"),
-        }
-        client
+        Client::join_as(self.addr, join).await
     }
 }
 
@@ -99,6 +88,33 @@ pub struct Client {
 }
 
 impl Client {
+    pub async fn connect(addr: SocketAddr, path: &str) -> Self {
+        let (socket, _) = connect_async(format!("ws://{addr}{path}")).await.unwrap();
+        Self { socket, peer: PeerId(0), resume: String::new(), swarm_size: 0 }
+    }
+
+    /// One that has joined.
+    pub async fn join_as(addr: SocketAddr, join: ClientMessage) -> Self {
+        let mut client = Self::connect(addr, "/v1/signal").await;
+        client.send(&join).await;
+        match client.next().await {
+            ServerMessage::Welcome { peer, resume, swarm_size, .. } => {
+                client.peer = peer;
+                client.resume = resume;
+                client.swarm_size = swarm_size;
+            }
+            other => panic!("expected a welcome, got {other:?}"),
+        }
+        client
+    }
+
+    pub async fn next_json(&mut self) -> serde_json::Value {
+        match self.next_frame().await {
+            Some(Message::Text(text)) => serde_json::from_str(&text).unwrap(),
+            other => panic!("expected a message, got {other:?}"),
+        }
+    }
+
     pub async fn send(&mut self, message: &ClientMessage) {
         self.send_text(serde_json::to_string(message).unwrap()).await;
     }
@@ -170,8 +186,13 @@ pub async fn http_get(server: &TestServer, path: &str) -> String {
 
 /// The same with more header lines, each with its line end.
 pub async fn http_get_with(server: &TestServer, path: &str, headers: &str) -> String {
+    http_get_from(server.addr, path, headers).await
+}
+
+/// The same from any address.
+pub async fn http_get_from(addr: SocketAddr, path: &str, headers: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    let mut stream = TcpStream::connect(addr).await.unwrap();
     let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();

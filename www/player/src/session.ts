@@ -9,11 +9,12 @@ import { type HeadwaterOptions, peersArePossible, type Settings, settingsOf } fr
 /** How often the engine hears where the playhead is. */
 const PLAYHEAD_EVERY_MS = 250;
 
-/** Until the client is there, the player loads this far ahead by itself, in seconds; the rest can wait for peers. */
-const AHEAD_ALONE_S = 6;
-
-/** What waits for the client waits no longer once the playhead is this near, in seconds. */
-const NEAR_S = 4;
+/**
+ * What the client, once it is there, can have from peers waits for it while there is enough to play: until the playhead is
+ * so many times what the player's own loads have taken, and this many seconds, from it.
+ */
+const LOADS_KEPT_FREE = 2;
+const KEPT_FREE_S = 1;
 
 /** Bytes of what the player loaded before the client was there that are kept to be shared. */
 const MAX_EARLY_BYTES = 16 * 1024 * 1024;
@@ -125,6 +126,8 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   #client: Client | undefined;
   #early: Early[] = [];
   #earlyBytes = 0;
+  /** How long the slowest of the player's own loads took, in seconds; before the first, nothing can wait. */
+  #slowest = Infinity;
   #httpBytes = 0;
   #watch: StallWatch | undefined;
   #listening: AbortController | undefined;
@@ -202,7 +205,7 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   want(wanted: Wanted): (() => void) | undefined {
     const media = this.#watch?.media;
     if (this.#phase === "over" || !media || !this.#tracks.has(wanted.playlist)) return undefined;
-    if (this.#phase !== "running" && !isAhead(media, wanted.start, AHEAD_ALONE_S)) return undefined;
+    if (this.#phase !== "running" && !this.#canWait(media, wanted)) return undefined;
     const pending: Pending = { wanted, since: performance.now(), track: undefined, cancel: undefined };
     this.#pending.add(pending);
     this.#demand(pending);
@@ -215,6 +218,8 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   /** The player loaded a segment by itself: the bytes are counted, and shared; the engine learns how fast the origin is. */
   loaded(playlist: string, sn: number, bytes: ArrayBuffer, timing: Timing): void {
     this.#httpBytes += bytes.byteLength;
+    const seconds = (timing.complete - timing.requested) / 1000;
+    this.#slowest = this.#slowest === Infinity ? seconds : Math.max(this.#slowest, seconds);
     if (this.#phase === "over" || !this.#tracks.has(playlist)) return;
     if (this.#earlyBytes + bytes.byteLength > MAX_EARLY_BYTES) return;
     // A copy: the player hands its own to a worker.
@@ -301,6 +306,12 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
     if (this.#pending.delete(pending)) pending.wanted.alone();
   }
 
+  /** Whether there is enough to play for this segment to wait for the client. */
+  #canWait(media: HTMLMediaElement, { start }: Wanted): boolean {
+    const free = (KEPT_FREE_S + LOADS_KEPT_FREE * this.#slowest) * Math.max(1, media.playbackRate);
+    return isAhead(media, start, free);
+  }
+
   #request(track: bigint, seq: number): SegmentRequest | undefined {
     for (const { id, segments } of this.#tracks.values()) {
       if (id !== track) continue;
@@ -350,7 +361,7 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   #look(pending: Pending, media: HTMLMediaElement, end: number): void {
     const { wanted, track } = pending;
     if (track === undefined || !this.#client) {
-      if (isAhead(media, wanted.start, NEAR_S)) wanted.waiting();
+      if (this.#canWait(media, wanted)) wanted.waiting();
       else this.#alone(pending);
       return;
     }

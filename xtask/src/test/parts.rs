@@ -25,6 +25,8 @@ pub(crate) enum Need {
     Wasm,
     Wasi,
     Npm,
+    NpmSignal,
+    Servers,
     Chromium,
     Web,
     Binaries,
@@ -32,13 +34,16 @@ pub(crate) enum Need {
 
 impl Need {
     /// In the order they are provided.
-    pub(crate) const ALL: [Self; 6] = [Self::Wasm, Self::Wasi, Self::Npm, Self::Chromium, Self::Web, Self::Binaries];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Wasm, Self::Wasi, Self::Npm, Self::NpmSignal, Self::Servers, Self::Chromium, Self::Web, Self::Binaries];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Wasm => "Rust for the browser",
             Self::Wasi => "Rust for WASM under Node",
             Self::Npm => "npm packages",
+            Self::NpmSignal => "npm packages of the signalling tests",
+            Self::Servers => "servers that tests speak with",
             Self::Chromium => "Chromium",
             Self::Web => "web build",
             Self::Binaries => "servers",
@@ -70,7 +75,7 @@ const fn slow(part: Part) -> Part {
     Part { slow: true, ..part }
 }
 
-pub(crate) const PARTS: [Part; 15] = [
+pub(crate) const PARTS: [Part; 16] = [
     part("fmt", "Rust formatting", &[], |machine| {
         check(run(cargo(machine.repo).args(["fmt", "--all", "--check"])).context("run `cargo fmt`"))
     }),
@@ -94,7 +99,7 @@ pub(crate) const PARTS: [Part; 15] = [
     part("clippy-web", "clippy, browser", &[Need::Wasm], |machine| {
         clippy(machine.repo, &["--package", "headwater-client", "--lib", "--target", setup::WASM])
     }),
-    part("rust", "Rust tests", &[], |machine| rust_tests(machine.repo)),
+    part("rust", "Rust tests", &[Need::Servers], |machine| rust_tests(machine.repo)),
     slow(part("wasm", "core tests as WASM (wasm32-wasip1, run by Node)", &[Need::Wasi], |machine| {
         wasm_tests(machine.repo)
     })),
@@ -105,6 +110,12 @@ pub(crate) const PARTS: [Part; 15] = [
     })),
     part("origin", "origin tests", &[], |machine| node_tests(machine, "www/origin")),
     part("bench", "arithmetic of the browser bench", &[], |machine| node_tests(machine, "www/bench")),
+    slow(part(
+        "signal",
+        "signalling with WebTorrent clients and p2p-media-loader",
+        &[Need::Npm, Need::NpmSignal, Need::Chromium, Need::Binaries],
+        |machine| node_tests(machine, "www/tests-signal"),
+    )),
     slow(part(
         "browser",
         "browser tests",

@@ -6,9 +6,10 @@ use super::binary::Binary;
 use super::message::{Announce, Answer, Event, Message, Request, Scrape, Unserved};
 use super::reply::{self, Figures};
 use super::swarm::Swarm;
+use crate::cluster::{Directory, SwarmHash};
 use crate::io::ConnId;
 use crate::rng::Rng;
-use crate::time::Duration;
+use crate::time::{Duration, Now};
 
 /// What a tracker may hold and say.
 #[derive(Debug, Clone)]
@@ -87,14 +88,14 @@ struct Membership {
 #[derive(Debug)]
 pub struct Tracker {
     config: TrackerConfig,
-    rng: Rng,
-    swarms: BTreeMap<Binary, Swarm>,
+    pub(super) rng: Rng,
+    pub(super) swarms: BTreeMap<Binary, Swarm>,
     connections: BTreeMap<ConnId, Vec<Membership>>,
-    counts: TrackerCounts,
+    pub(super) counts: TrackerCounts,
     /// The texts of the outputs, one behind the other: one message makes up to `max_offers` of them.
-    texts: String,
+    pub(super) texts: String,
     /// To whom, and where its text ends.
-    outputs: Vec<(ConnId, usize)>,
+    pub(super) outputs: Vec<(ConnId, usize)>,
     polled: usize,
 }
 
@@ -116,14 +117,19 @@ impl Tracker {
 
     /// Takes one message of a connection. Drain [`Self::poll_output`] afterwards: the next message drops what is left.
     pub fn handle_message(&mut self, conn: ConnId, message: Message<'_>) {
+        self.handle_message_among(conn, message, Now::default(), &mut Directory::default());
+    }
+
+    /// The same where there are other nodes: their peers count, and get their share of the offers.
+    pub fn handle_message_among(&mut self, conn: ConnId, message: Message<'_>, now: Now, nodes: &mut Directory) {
         self.clear();
         let served = match message.0 {
-            Ok(Request::Announce(announce)) => self.announce(conn, &announce),
+            Ok(Request::Announce(announce)) => self.announce(conn, &announce, now, nodes),
             Ok(Request::Answer(answer)) => {
-                self.answer(conn, &answer);
+                self.answer(conn, &answer, nodes);
                 Ok(())
             }
-            Ok(Request::Scrape(scrape)) => self.scrape(conn, &scrape),
+            Ok(Request::Scrape(scrape)) => self.scrape(conn, &scrape, nodes),
             Err(unserved) => Err(unserved),
         };
         if let Err(unserved) = served {
@@ -143,8 +149,14 @@ impl Tracker {
 
     /// Takes all peers of a connection out. Unknown ones are ignored.
     pub fn handle_closed(&mut self, conn: ConnId) {
+        self.handle_closed_among(conn, Now::default(), &mut Directory::default());
+    }
+
+    /// The same where there are other nodes.
+    pub fn handle_closed_among(&mut self, conn: ConnId, now: Now, nodes: &mut Directory) {
         for Membership { info_hash, peer_id } in self.connections.remove(&conn).unwrap_or_default() {
             self.leave(&info_hash, &peer_id);
+            self.tell_nodes(&info_hash, now, nodes);
         }
     }
 
@@ -165,11 +177,11 @@ impl Tracker {
     /// How many of a swarm are complete and how many are not.
     #[must_use]
     pub fn swarm_size(&self, info_hash: &Binary) -> (usize, usize) {
-        let figures = self.figures(info_hash);
+        let figures = self.figures(info_hash, &Directory::default());
         (figures.complete, figures.incomplete)
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         /// A buffer above this is given back: one burst of large offers should not be kept for ever.
         const KEPT: usize = 1 << 20;
         self.outputs.clear();
@@ -180,7 +192,13 @@ impl Tracker {
         }
     }
 
-    fn announce(&mut self, conn: ConnId, announce: &Announce<'_>) -> Result<(), Unserved> {
+    fn announce(
+        &mut self,
+        conn: ConnId,
+        announce: &Announce<'_>,
+        now: Now,
+        nodes: &mut Directory,
+    ) -> Result<(), Unserved> {
         let Announce { info_hash, peer_id, event, is_seeder, numwant, ref offers } = *announce;
         self.check_peer(conn, &info_hash, &peer_id)?;
         self.counts.announces += 1;
@@ -188,8 +206,9 @@ impl Tracker {
             // Only its own: a stranger must not be able to take somebody out.
             if self.forget(conn, &info_hash) {
                 self.leave(&info_hash, &peer_id);
+                self.tell_nodes(&info_hash, now, nodes);
             }
-            self.tell_figures(conn, &info_hash);
+            self.tell_figures(conn, &info_hash, nodes);
             return Ok(());
         }
         self.join(conn, info_hash, peer_id, is_seeder && event != Event::Completed)?;
@@ -198,13 +217,15 @@ impl Tracker {
         {
             swarm.complete(&peer_id);
         }
-        self.tell_figures(conn, &info_hash);
+        self.tell_nodes(&info_hash, now, nodes);
+        self.tell_figures(conn, &info_hash, nodes);
         let wanted = numwant.unwrap_or(usize::MAX).min(offers.len()).min(self.config.max_offers);
-        if wanted > 0
+        let here = self.share_offers(wanted, announce, nodes);
+        if here > 0
             && let Some(swarm) = self.swarms.get(&info_hash)
         {
             let (texts, outputs) = (&mut self.texts, &mut self.outputs);
-            let sent = swarm.draw(&peer_id, wanted, &mut self.rng, |nth, peer| {
+            let sent = swarm.draw(&peer_id, here, &mut self.rng, |nth, peer| {
                 let Some(offer) = offers.get(nth) else { return };
                 let (id, offer) = (offer.offer_id.get(), offer.offer.get());
                 reply::forwarded(texts, &info_hash, &peer_id, id, "offer", offer);
@@ -277,35 +298,39 @@ impl Tracker {
         }
     }
 
-    fn answer(&mut self, conn: ConnId, answer: &Answer<'_>) {
-        let Answer { info_hash, peer_id, to_peer_id, offer_id, answer } = answer;
+    fn answer(&mut self, conn: ConnId, answer: &Answer<'_>, nodes: &mut Directory) {
+        let Answer { info_hash, peer_id, to_peer_id, offer_id, answer: text } = answer;
         let Some(swarm) = self.swarms.get(info_hash) else { return };
         // In somebody else's name, nothing is forwarded.
         if swarm.peer(peer_id).is_none_or(|peer| peer.conn != conn) {
             return;
         }
-        let Some(target) = swarm.peer(to_peer_id) else { return };
+        let Some(target) = swarm.peer(to_peer_id) else {
+            self.answer_elsewhere(answer, nodes);
+            return;
+        };
         self.counts.answers += 1;
-        reply::forwarded(&mut self.texts, info_hash, peer_id, offer_id.get(), "answer", answer.get());
+        reply::forwarded(&mut self.texts, info_hash, peer_id, offer_id.get(), "answer", text.get());
         self.outputs.push((target.conn, self.texts.len()));
     }
 
-    fn scrape(&mut self, conn: ConnId, scrape: &Scrape) -> Result<(), Unserved> {
+    fn scrape(&mut self, conn: ConnId, scrape: &Scrape, nodes: &Directory) -> Result<(), Unserved> {
         let bad = |reason| Err(Unserved { action: "scrape", reason, info_hash: None });
         let interval = self.config.scrape_interval.as_secs();
         match scrape {
             Scrape::All if !self.config.scrape_all => return bad("name the info_hash to scrape"),
             Scrape::All => {
-                let files = self.swarms.iter().map(|(info_hash, swarm)| (*info_hash, swarm.figures()));
-                reply::scraped(&mut self.texts, files, interval);
+                let mut texts = std::mem::take(&mut self.texts);
+                let files = self.swarms.keys().map(|info_hash| (*info_hash, self.figures(info_hash, nodes)));
+                reply::scraped(&mut texts, files, interval);
+                self.texts = texts;
             }
             Scrape::Some(hashes) if hashes.len() > self.config.max_scrape => {
                 return bad("too many info hashes in one scrape");
             }
             Scrape::Some(hashes) => {
-                let figures = |hash| self.swarms.get(hash).map_or(Figures::default(), Swarm::figures);
                 let mut texts = std::mem::take(&mut self.texts);
-                reply::scraped(&mut texts, hashes.iter().map(|hash| (*hash, figures(hash))), interval);
+                reply::scraped(&mut texts, hashes.iter().map(|hash| (*hash, self.figures(hash, nodes))), interval);
                 self.texts = texts;
             }
         }
@@ -314,12 +339,20 @@ impl Tracker {
         Ok(())
     }
 
-    fn figures(&self, info_hash: &Binary) -> Figures {
-        self.swarms.get(info_hash).map_or(Figures::default(), Swarm::figures)
+    /// Of a swarm, here and on other nodes.
+    fn figures(&self, info_hash: &Binary, nodes: &Directory) -> Figures {
+        let mut figures = self.swarms.get(info_hash).map_or(Figures::default(), Swarm::figures);
+        if nodes.is_used() {
+            let elsewhere = nodes.elsewhere(&SwarmHash::of_info_hash(info_hash));
+            figures.complete += elsewhere.seeds as usize;
+            figures.incomplete += elsewhere.viewers as usize;
+            figures.downloaded = figures.downloaded.saturating_add(elsewhere.downloaded);
+        }
+        figures
     }
 
-    fn tell_figures(&mut self, conn: ConnId, info_hash: &Binary) {
-        let figures = self.figures(info_hash);
+    fn tell_figures(&mut self, conn: ConnId, info_hash: &Binary, nodes: &Directory) {
+        let figures = self.figures(info_hash, nodes);
         reply::announced(&mut self.texts, info_hash, figures, self.config.announce_interval.as_secs());
         self.outputs.push((conn, self.texts.len()));
     }

@@ -16,6 +16,7 @@
 
 mod binary;
 mod core;
+mod elsewhere;
 mod message;
 mod reply;
 mod swarm;

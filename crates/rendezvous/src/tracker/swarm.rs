@@ -1,9 +1,10 @@
 //! The peers of one WebTorrent swarm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::binary::Binary;
 use super::reply::Figures;
+use crate::cluster::NodeId;
 use crate::io::ConnId;
 use crate::rng::Rng;
 
@@ -23,6 +24,8 @@ pub(super) struct Swarm {
     places: BTreeMap<Binary, usize>,
     seeders: usize,
     downloaded: u64,
+    /// Nodes of peers that offered from there, for the answers; the latest last.
+    offerers: VecDeque<(Binary, NodeId)>,
 }
 
 impl Swarm {
@@ -32,6 +35,21 @@ impl Swarm {
 
     pub(super) fn peer(&self, id: &Binary) -> Option<&Peer> {
         self.places.get(id).and_then(|&place| self.peers.get(place))
+    }
+
+    /// Remembers where a peer is that offered from another node.
+    pub(super) fn remember_offerer(&mut self, id: Binary, node: NodeId) {
+        /// Enough for the offers of a second in the busiest swarm; answers come within one.
+        const MOST_REMEMBERED: usize = 4096;
+        if self.offerers.len() >= MOST_REMEMBERED {
+            self.offerers.pop_front();
+        }
+        self.offerers.push_back((id, node));
+    }
+
+    /// The node of a peer that offered from elsewhere.
+    pub(super) fn node_of(&self, id: &Binary) -> Option<NodeId> {
+        self.offerers.iter().rev().find(|(offerer, _)| offerer == id).map(|(_, node)| *node)
     }
 
     pub(super) fn figures(&self) -> Figures {

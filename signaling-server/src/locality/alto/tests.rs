@@ -101,7 +101,7 @@ async fn the_examples_of_the_rfc_are_found_by_the_directory_and_read() {
 async fn places_have_their_group_once_the_maps_are_there() {
     let url = serve(DIRECTORY_JSON).await;
     let locality = Locality::new(Vec::new()).unwrap();
-    let hub = Hub::new(Config::new([0; 32]), TrackerConfig::default(), None, 1);
+    let hub = Hub::new(Config::new([0; 32]), TrackerConfig::default(), None, None, 1);
     let addr = "192.0.2.1".parse().unwrap();
     assert_eq!(locality.place(addr).pid, None);
     let known = async {
