@@ -15,6 +15,10 @@ import ts from "typescript";
 const WWW = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
 const DIST = path.join(WWW, "dist");
 const ENTRY = path.join(WWW, "player/src/headwater.ts");
+
+/** Adapters of players that most pages do not have: files of their own, beside the player that they import. */
+const ADAPTERS = ["shaka", "dashjs", "videojs", "fetch"];
+const adapterFile = (name) => path.join(WWW, `player/src/adapters/${name}.ts`);
 const DEMO = path.join(WWW, "demo");
 const WASM = path.join(WWW, "generated/headwater_client_bg.wasm");
 const dev = process.argv.includes("--dev");
@@ -62,6 +66,21 @@ const hlsBeside = {
   },
 };
 
+/** An adapter shares the page's one client with the element and with other adapters. */
+const playerBeside = {
+  name: "player-beside",
+  setup(bundler) {
+    bundler.onResolve({ filter: /^\.\.\/headwater\.js$/ }, () => ({ path: "./headwater.js", external: true }));
+  },
+};
+
+async function adapters() {
+  for (const name of ADAPTERS) {
+    const result = await build({ ...BROWSERS, entryPoints: [adapterFile(name)], plugins: [playerBeside] });
+    await put(`headwater-${name}.js`, result.outputFiles[0].contents);
+  }
+}
+
 async function player() {
   if (!existsSync(ENTRY)) fail(`the player's entry www/player/src/headwater.ts does not exist: write it first`);
   if (!existsSync(WASM)) fail(`www/generated/headwater_client_bg.wasm does not exist: run \`cargo xtask web\``);
@@ -81,7 +100,7 @@ async function types() {
   const root = path.join(WWW, "player/src");
   const { config } = ts.readConfigFile(path.join(WWW, "tsconfig.json"), ts.sys.readFile);
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, WWW);
-  const program = ts.createProgram([ENTRY], {
+  const program = ts.createProgram([ENTRY, ...ADAPTERS.map(adapterFile)], {
     ...options,
     noEmit: false,
     declaration: true,
@@ -94,6 +113,9 @@ async function types() {
   program.emit(undefined, (name, text) => void emitted.set(path.relative(root, path.resolve(name)), text));
   for (const [name, text] of emitted) await put(path.join("types", name), text);
   await put("headwater.d.ts", `export * from "./types/headwater.js";\n`);
+  for (const name of ADAPTERS) {
+    await put(`headwater-${name}.d.ts`, `export * from "./types/adapters/${name}.js";\n`);
+  }
 }
 
 /** Copies the demo; bundles its *.ts, in which the player is an import of "../headwater.js" at run time. */
@@ -152,5 +174,5 @@ async function forgetOtherMode() {
 }
 
 await forgetOtherMode();
-await Promise.all([player(), hls(), types(), demo()]);
+await Promise.all([player(), adapters(), hls(), types(), demo()]);
 await compress();

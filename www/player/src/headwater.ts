@@ -6,9 +6,10 @@ export { HeadwaterVideo } from "./element.js";
 export type { PlayerErrorDetail } from "./element.js";
 export { hls, statsOf } from "./hls/adapter.js";
 export type { HlsPart } from "./hls/adapter.js";
+export { Session } from "./session.js";
 export type { HeadwaterOptions } from "./options.js";
 export type { HeadwaterStats, PeerEventDetail } from "./session.js";
-export type { ClientEvent } from "./client/client.js";
+export type { ClientEvent, Timing, TrackName } from "./client/client.js";
 
 if (!customElements.get("headwater-video")) customElements.define("headwater-video", HeadwaterVideo);
 

@@ -1,7 +1,7 @@
 // One stream in one player, whichever player that is: the client's life, playlists, playhead, early segments, counters.
 // Adapters (hls/) translate a player's own notions into this.
 
-import { Client, type ClientEvent, type Timing } from "./client/client.js";
+import { Client, type ClientEvent, type Timing, type TrackName } from "./client/client.js";
 import type { SegmentRequest } from "./client/http.js";
 import { bufferedTo, StallWatch } from "./media.js";
 import { type HeadwaterOptions, peersArePossible, type Settings, settingsOf } from "./options.js";
@@ -85,7 +85,7 @@ export interface PeerEventDetail {
 }
 
 interface Track<S extends PlaylistSegment> {
-  url: string;
+  name: TrackName;
   live: boolean;
   segments: readonly S[];
   id: bigint | undefined;
@@ -105,6 +105,12 @@ interface Pending {
   since: number;
   track: bigint | undefined;
   cancel: (() => void) | undefined;
+}
+
+/** Where the segment numbered `sn` is among ascending ones, -1 where it is not. Most numbers follow on each other. */
+function placeOf(segments: readonly PlaylistSegment[], sn: number): number {
+  const guess = sn - (segments[0]?.sn ?? 0);
+  return segments[guess]?.sn === sn ? guess : segments.findIndex((segment) => segment.sn === sn);
 }
 
 /** Whether `start` is so many seconds ahead of a playhead that has something to play: not at start-up, nor after a seek. */
@@ -189,9 +195,12 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
     this.detach();
   }
 
-  /** A playlist was loaded or refreshed: all that is in it. `url` names it here, `track` names the track for everyone. */
-  playlist(url: string, track: string, live: boolean, segments: readonly S[]): void {
-    const known = this.#tracks.get(url) ?? { url: track, live, segments, id: undefined, told: undefined };
+  /**
+   * A playlist was loaded or refreshed: all that is in it, ascending. `url` names it here; `track` names the track for
+   * everyone, by the playlist's URL or, where a track has none, by its key.
+   */
+  playlist(url: string, track: TrackName, live: boolean, segments: readonly S[]): void {
+    const known = this.#tracks.get(url) ?? { name: track, live, segments, id: undefined, told: undefined };
     known.live = live;
     known.segments = segments;
     this.#tracks.set(url, known);
@@ -315,9 +324,8 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   #request(track: bigint, seq: number): SegmentRequest | undefined {
     for (const { id, segments } of this.#tracks.values()) {
       if (id !== track) continue;
-      const first = segments[0];
-      const segment = first && segments[seq - first.sn];
-      if (segment?.sn === seq) return this.#player.request(segment);
+      const segment = segments[placeOf(segments, seq)];
+      if (segment) return this.#player.request(segment);
     }
     return undefined;
   }
@@ -326,11 +334,12 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   #tell(track: Track<S>): void {
     const [first] = track.segments;
     if (!this.#client || !first) return;
-    track.id ??= this.#client.track(track.url);
+    track.id ??= this.#client.track(track.name);
     const { told } = track;
-    const again = told && track.segments[told.sn - first.sn];
+    const place = told ? placeOf(track.segments, told.sn) : -1;
+    const again = track.segments[place];
     const moved = told && (!again || Math.abs(again.start - told.start) > MOVED_S);
-    const fresh = told && !moved ? track.segments.slice(told.sn - first.sn + 1) : track.segments;
+    const fresh = told && !moved ? track.segments.slice(place + 1) : track.segments;
     const flat = new Float64Array(fresh.flatMap(({ sn, start, duration }) => [sn, start, duration]));
     this.#client.playlist(track.id, track.live, first.sn, flat);
     const last = track.segments.at(-1);

@@ -1,6 +1,6 @@
 // The engine's host: gives it sockets, requests, timers and cryptography, and carries its words to the player.
 
-import init, { type Client as Core, Client as CoreClass, trackOf, type Host } from "#client";
+import init, { type Client as Core, Client as CoreClass, trackOf, trackOfKey, type Host } from "#client";
 
 import type { Settings } from "../options.js";
 import { Http, type SegmentRequest } from "./http.js";
@@ -26,6 +26,9 @@ export interface Timing {
   firstByte: number;
   complete: number;
 }
+
+/** What names a track to every viewer: the URL of its media playlist or, where it has none, a key. */
+export type TrackName = string | { readonly key: string };
 
 /** What the client counts. */
 export interface ClientStats {
@@ -188,9 +191,9 @@ export class Client implements Host {
     return !this.#closed;
   }
 
-  /** The id of the track with this media playlist. */
-  track(playlist: string): bigint {
-    return trackOf(this.#settings.source, playlist);
+  /** The id of the track with this media playlist, or with this key. */
+  track(name: TrackName): bigint {
+    return typeof name === "string" ? trackOf(this.#settings.source, name) : trackOfKey(name.key);
   }
 
   /** A playlist was loaded or refreshed; `flat` holds sequence number, start and duration of what is new. */
