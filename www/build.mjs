@@ -3,6 +3,7 @@
 //
 //   node build.mjs [--dev]
 
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -74,6 +75,56 @@ const playerBeside = {
   },
 };
 
+/** A hash as Subresource Integrity has it. */
+function integrityOf(bytes) {
+  return `sha384-${createHash("sha384").update(bytes).digest("base64")}`;
+}
+
+/** What a page may demand of each file, and dist/ as an npm package. */
+async function npmPackage() {
+  const { version } = JSON.parse(await readFile(path.join(WWW, "package.json"), "utf8"));
+  const scripts = ["headwater.js", ...ADAPTERS.map((name) => `headwater-${name}.js`)];
+  const files = [...scripts, "hls.mjs", "headwater_client_bg.wasm"];
+  const hashes = await Promise.all(
+    files.map(async (name) => [name, integrityOf(await readFile(path.join(DIST, name)))]),
+  );
+  await put("sri.json", `${JSON.stringify(Object.fromEntries(hashes), undefined, 2)}\n`);
+  const entry = (name) => ({ types: `./${name}.d.ts`, default: `./${name}.js` });
+  const manifest = {
+    name: "headwater-player",
+    version,
+    description: "Video that its viewers deliver to each other: <headwater-video>, and adapters for web players",
+    license: "MIT OR Apache-2.0",
+    repository: "github:headwater-p2p/headwater",
+    type: "module",
+    // The element registers itself.
+    sideEffects: ["./headwater.js"],
+    exports: {
+      ".": entry("headwater"),
+      "./hls": entry("headwater"),
+      ...Object.fromEntries(ADAPTERS.map((name) => [`./${name}`, entry(`headwater-${name}`)])),
+      "./headwater_client_bg.wasm": "./headwater_client_bg.wasm",
+      "./sri.json": "./sri.json",
+      "./package.json": "./package.json",
+    },
+    files: [
+      ...scripts,
+      "*.d.ts",
+      "types",
+      "hls.mjs",
+      "hls.LICENSE.txt",
+      "headwater_client_bg.wasm",
+      "sri.json",
+      "README.md",
+    ],
+    // Its types alone; the player brings its own.
+    peerDependencies: { "hls.js": ">=1.6" },
+    peerDependenciesMeta: { "hls.js": { optional: true } },
+  };
+  await put("package.json", `${JSON.stringify(manifest, undefined, 2)}\n`);
+  await put("README.md", await readFile(path.join(WWW, "player/README.md")));
+}
+
 async function adapters() {
   for (const name of ADAPTERS) {
     const result = await build({ ...BROWSERS, entryPoints: [adapterFile(name)], plugins: [playerBeside] });
@@ -84,7 +135,8 @@ async function adapters() {
 async function player() {
   if (!existsSync(ENTRY)) fail(`the player's entry www/player/src/headwater.ts does not exist: write it first`);
   if (!existsSync(WASM)) fail(`www/generated/headwater_client_bg.wasm does not exist: run \`cargo xtask web\``);
-  const result = await build({ ...BROWSERS, entryPoints: [ENTRY], plugins: [hlsBeside] });
+  const define = { WASM_INTEGRITY: JSON.stringify(integrityOf(await readFile(WASM))) };
+  const result = await build({ ...BROWSERS, entryPoints: [ENTRY], plugins: [hlsBeside], define });
   await put("headwater.js", result.outputFiles[0].contents);
   await put("headwater_client_bg.wasm", await readFile(WASM));
 }
@@ -175,4 +227,5 @@ async function forgetOtherMode() {
 
 await forgetOtherMode();
 await Promise.all([player(), adapters(), hls(), types(), demo()]);
+await npmPackage();
 await compress();

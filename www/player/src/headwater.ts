@@ -11,7 +11,8 @@ export type { HeadwaterOptions } from "./options.js";
 export type { HeadwaterStats, PeerEventDetail } from "./session.js";
 export type { ClientEvent, Timing, TrackName } from "./client/client.js";
 
-if (!customElements.get("headwater-video")) customElements.define("headwater-video", HeadwaterVideo);
+const registry = (globalThis as Partial<typeof globalThis>).customElements;
+if (registry && !registry.get("headwater-video")) registry.define("headwater-video", HeadwaterVideo);
 
 declare global {
   interface HTMLElementTagNameMap {

@@ -129,6 +129,10 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   readonly #pending = new Set<Pending>();
   #settings: Settings | undefined;
   #phase: Phase = "before";
+  /** The viewer has not agreed yet. */
+  #asking: boolean;
+  /** Whether the viewer has been asked. */
+  #asked = false;
   #client: Client | undefined;
   #early: Early[] = [];
   #earlyBytes = 0;
@@ -146,6 +150,7 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   constructor(options: HeadwaterOptions, player: Player<S>) {
     this.#options = options;
     this.#player = player;
+    this.#asking = options.consent !== undefined;
   }
 
   /** The player opens a stream. Without a usable source or without peers the session only counts. */
@@ -168,7 +173,7 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
     }
     const begin = () => {
       // The first frame is there; the client takes what time is left over.
-      if (this.#phase === "before" && this.#settings) setTimeout(() => void this.#start());
+      if (this.#phase === "before" && this.#settings) setTimeout(() => void this.#agree());
     };
     media.addEventListener("playing", begin, { signal });
     addEventListener(
@@ -213,7 +218,7 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
    */
   want(wanted: Wanted): (() => void) | undefined {
     const media = this.#watch?.media;
-    if (this.#phase === "over" || !media || !this.#tracks.has(wanted.playlist)) return undefined;
+    if (this.#phase === "over" || this.#asking || !media || !this.#tracks.has(wanted.playlist)) return undefined;
     if (this.#phase !== "running" && !this.#canWait(media, wanted)) return undefined;
     const pending: Pending = { wanted, since: performance.now(), track: undefined, cancel: undefined };
     this.#pending.add(pending);
@@ -248,6 +253,27 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
       neighbours: client?.neighbours ?? 0,
       ...(this.#watch?.stats ?? { stalls: 0, stallMs: 0, startupMs: 0 }),
     };
+  }
+
+  /** Starts where the viewer agrees; nothing waits for the answer. */
+  async #agree(): Promise<void> {
+    if (this.#asked) return;
+    this.#asked = true;
+    const { consent } = this.#options;
+    if (consent) {
+      let agrees = false;
+      try {
+        agrees = await consent();
+      } catch (error) {
+        console.warn("headwater: the page's consent hook failed, which is a no", error);
+      }
+      if (!agrees) {
+        this.#give();
+        return;
+      }
+      this.#asking = false;
+    }
+    await this.#start();
   }
 
   async #start(): Promise<void> {

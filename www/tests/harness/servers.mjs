@@ -12,6 +12,9 @@ import { until } from "./wait.mjs";
 const WWW = path.resolve(import.meta.dirname, "../..");
 const TARGET = path.resolve(WWW, "../target/debug");
 
+/** The built player. */
+export const DIST = process.env.HEADWATER_DIST ?? path.join(WWW, "dist");
+
 /** The bundled sample: a minute in two renditions. */
 export const SAMPLE = path.join(WWW, "sample/hls");
 
@@ -172,7 +175,7 @@ export async function startPages() {
       return;
     }
     const library = LIBRARIES[pathname];
-    const file = library ? path.join(WWW, "node_modules", library) : path.join(WWW, "dist", path.normalize(pathname));
+    const file = library ? path.join(WWW, "node_modules", library) : path.join(DIST, path.normalize(pathname));
     readFile(file).then(
       (bytes) => response.writeHead(200, { "content-type": TYPES[path.extname(pathname)] ?? "text/html" }).end(bytes),
       () => response.writeHead(404).end(),
