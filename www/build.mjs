@@ -116,6 +116,8 @@ async function npmPackage() {
       "headwater_client_bg.wasm",
       "sri.json",
       "README.md",
+      "!**/*.br",
+      "!**/*.gz",
     ],
     // Its types alone; the player brings its own.
     peerDependencies: { "hls.js": ">=1.6" },

@@ -54,49 +54,6 @@ export interface PlayerErrorDetail {
   code: string;
 }
 
-/** What of the <video> is the element's own too, so that scripts and media-chrome take it for one. */
-const MEDIA_PROPERTIES = [
-  "autoplay",
-  "buffered",
-  "controls",
-  "crossOrigin",
-  "currentSrc",
-  "currentTime",
-  "defaultMuted",
-  "defaultPlaybackRate",
-  "disablePictureInPicture",
-  "duration",
-  "ended",
-  "error",
-  "loop",
-  "muted",
-  "networkState",
-  "paused",
-  "playbackRate",
-  "played",
-  "playsInline",
-  "poster",
-  "preload",
-  "preservesPitch",
-  "readyState",
-  "seekable",
-  "seeking",
-  "textTracks",
-  "videoHeight",
-  "videoWidth",
-  "volume",
-] as const;
-const MEDIA_METHODS = [
-  "addTextTrack",
-  "canPlayType",
-  "fastSeek",
-  "getVideoPlaybackQuality",
-  "load",
-  "pause",
-  "play",
-  "requestPictureInPicture",
-] as const;
-
 /** A sheet that a policy against inline styles lets pass, where the browser has such sheets. */
 function dress(root: ShadowRoot): void {
   try {
@@ -113,11 +70,9 @@ function dress(root: ShadowRoot): void {
 /** Where there is no DOM, as on a server that renders pages, the module can still be imported. */
 const Base = (globalThis as Partial<typeof globalThis>).HTMLElement ?? (Object as unknown as typeof HTMLElement);
 
+/** What of the <video> is the element's own too, so that scripts and media-chrome take it for one. */
 // eslint-disable-next-line @typescript-eslint/no-empty-object-type, @typescript-eslint/no-unsafe-declaration-merging
-export interface HeadwaterVideo extends Pick<
-  HTMLVideoElement,
-  (typeof MEDIA_PROPERTIES)[number] | (typeof MEDIA_METHODS)[number]
-> {}
+export interface HeadwaterVideo extends Omit<HTMLVideoElement, keyof HTMLElement | "src" | "srcObject"> {}
 
 /** A video that viewers deliver to each other. */
 // eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging
@@ -330,24 +285,27 @@ export class HeadwaterVideo extends Base {
 
 type Media = Record<string, unknown>;
 
-for (const name of MEDIA_PROPERTIES) {
-  Object.defineProperty(HeadwaterVideo.prototype, name, {
-    configurable: true,
-    enumerable: true,
-    get(this: HeadwaterVideo) {
-      return this.video[name];
-    },
-    set(this: HeadwaterVideo, value: unknown) {
-      (this.video as unknown as Media)[name] = value;
-    },
-  });
-}
-for (const name of MEDIA_METHODS) {
-  Object.defineProperty(HeadwaterVideo.prototype, name, {
-    configurable: true,
-    writable: true,
-    value(this: HeadwaterVideo, ...given: unknown[]) {
-      return (this.video[name] as (...given: unknown[]) => unknown)(...given);
-    },
-  });
+const { HTMLMediaElement: MediaElement, HTMLVideoElement: VideoElement } = globalThis as Partial<typeof globalThis>;
+for (const { prototype } of [MediaElement, VideoElement].filter((found) => found !== undefined)) {
+  for (const [name, descriptor] of Object.entries<PropertyDescriptor>(Object.getOwnPropertyDescriptors(prototype))) {
+    if (name in HeadwaterVideo.prototype) continue;
+    const value: unknown = descriptor.value;
+    const isMethod = typeof value === "function";
+    Object.defineProperty(
+      HeadwaterVideo.prototype,
+      name,
+      isMethod || !("value" in descriptor)
+        ? {
+            configurable: true,
+            get(this: HeadwaterVideo) {
+              const media = this.video as unknown as Media;
+              return isMethod ? (media[name] as () => unknown).bind(media) : media[name];
+            },
+            set(this: HeadwaterVideo, given: unknown) {
+              (this.video as unknown as Media)[name] = given;
+            },
+          }
+        : { value },
+    );
+  }
 }
