@@ -27,8 +27,8 @@ const dev = process.argv.includes("--dev");
 /** Below this a compressed copy saves no packet. */
 const COMPRESS_FROM = 1024;
 
-/** What compresses by itself already. */
-const INCOMPRESSIBLE = /\.(br|gz|png|jpg|webp|woff2)$/;
+/** What compresses by itself already, and what npm would pack in every form. */
+const INCOMPRESSIBLE = /\.(br|gz|md|png|jpg|webp|woff2)$/;
 
 function fail(message) {
   console.error(`build.mjs: ${message}`);

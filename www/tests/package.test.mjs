@@ -33,7 +33,9 @@ test("the npm package installs, has every file that it exports, and can be impor
   assert.equal(names.match(/attachHeadwater/g).length, 3);
   const installed = path.join(folder, "node_modules/headwater-player");
   const manifest = JSON.parse(await readFile(path.join(installed, "package.json"), "utf8"));
-  for (const target of Object.values(manifest.exports).flatMap((entry) => Object.values(Object(entry)))) {
+  for (const target of Object.values(manifest.exports).flatMap((entry) =>
+    typeof entry === "string" ? [entry] : Object.values(entry),
+  )) {
     await readFile(path.join(installed, target));
   }
 });
