@@ -3,6 +3,7 @@
 //
 //   node build.mjs [--dev]
 
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -15,6 +16,10 @@ import ts from "typescript";
 const WWW = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
 const DIST = path.join(WWW, "dist");
 const ENTRY = path.join(WWW, "player/src/headwater.ts");
+
+/** Adapters of players that most pages do not have: files of their own, beside the player that they import. */
+const ADAPTERS = ["shaka", "dashjs", "videojs", "fetch"];
+const adapterFile = (name) => path.join(WWW, `player/src/adapters/${name}.ts`);
 const DEMO = path.join(WWW, "demo");
 const WASM = path.join(WWW, "generated/headwater_client_bg.wasm");
 const dev = process.argv.includes("--dev");
@@ -22,8 +27,8 @@ const dev = process.argv.includes("--dev");
 /** Below this a compressed copy saves no packet. */
 const COMPRESS_FROM = 1024;
 
-/** What compresses by itself already. */
-const INCOMPRESSIBLE = /\.(br|gz|png|jpg|webp|woff2)$/;
+/** What compresses by itself already, and what npm would pack in every form. */
+const INCOMPRESSIBLE = /\.(br|gz|md|png|jpg|webp|woff2)$/;
 
 function fail(message) {
   console.error(`build.mjs: ${message}`);
@@ -62,10 +67,78 @@ const hlsBeside = {
   },
 };
 
+/** An adapter shares the page's one client with the element and with other adapters. */
+const playerBeside = {
+  name: "player-beside",
+  setup(bundler) {
+    bundler.onResolve({ filter: /^\.\.\/headwater\.js$/ }, () => ({ path: "./headwater.js", external: true }));
+  },
+};
+
+/** A hash as Subresource Integrity has it. */
+function integrityOf(bytes) {
+  return `sha384-${createHash("sha384").update(bytes).digest("base64")}`;
+}
+
+/** What a page may demand of each file, and dist/ as an npm package. */
+async function npmPackage() {
+  const { version } = JSON.parse(await readFile(path.join(WWW, "package.json"), "utf8"));
+  const scripts = ["headwater.js", ...ADAPTERS.map((name) => `headwater-${name}.js`)];
+  const files = [...scripts, "hls.mjs", "headwater_client_bg.wasm"];
+  const hashes = await Promise.all(
+    files.map(async (name) => [name, integrityOf(await readFile(path.join(DIST, name)))]),
+  );
+  await put("sri.json", `${JSON.stringify(Object.fromEntries(hashes), undefined, 2)}\n`);
+  const entry = (name) => ({ types: `./${name}.d.ts`, default: `./${name}.js` });
+  const manifest = {
+    name: "headwater-player",
+    version,
+    description: "Video that its viewers deliver to each other: <headwater-video>, and adapters for web players",
+    license: "MIT OR Apache-2.0",
+    repository: "github:headwater-p2p/headwater",
+    type: "module",
+    // The element registers itself.
+    sideEffects: ["./headwater.js"],
+    exports: {
+      ".": entry("headwater"),
+      "./hls": entry("headwater"),
+      ...Object.fromEntries(ADAPTERS.map((name) => [`./${name}`, entry(`headwater-${name}`)])),
+      "./headwater_client_bg.wasm": "./headwater_client_bg.wasm",
+      "./sri.json": "./sri.json",
+      "./package.json": "./package.json",
+    },
+    files: [
+      ...scripts,
+      "*.d.ts",
+      "types",
+      "hls.mjs",
+      "hls.LICENSE.txt",
+      "headwater_client_bg.wasm",
+      "sri.json",
+      "README.md",
+      "!**/*.br",
+      "!**/*.gz",
+    ],
+    // Its types alone; the player brings its own.
+    peerDependencies: { "hls.js": ">=1.6" },
+    peerDependenciesMeta: { "hls.js": { optional: true } },
+  };
+  await put("package.json", `${JSON.stringify(manifest, undefined, 2)}\n`);
+  await put("README.md", await readFile(path.join(WWW, "player/README.md")));
+}
+
+async function adapters() {
+  for (const name of ADAPTERS) {
+    const result = await build({ ...BROWSERS, entryPoints: [adapterFile(name)], plugins: [playerBeside] });
+    await put(`headwater-${name}.js`, result.outputFiles[0].contents);
+  }
+}
+
 async function player() {
   if (!existsSync(ENTRY)) fail(`the player's entry www/player/src/headwater.ts does not exist: write it first`);
   if (!existsSync(WASM)) fail(`www/generated/headwater_client_bg.wasm does not exist: run \`cargo xtask web\``);
-  const result = await build({ ...BROWSERS, entryPoints: [ENTRY], plugins: [hlsBeside] });
+  const define = { WASM_INTEGRITY: JSON.stringify(integrityOf(await readFile(WASM))) };
+  const result = await build({ ...BROWSERS, entryPoints: [ENTRY], plugins: [hlsBeside], define });
   await put("headwater.js", result.outputFiles[0].contents);
   await put("headwater_client_bg.wasm", await readFile(WASM));
 }
@@ -81,7 +154,7 @@ async function types() {
   const root = path.join(WWW, "player/src");
   const { config } = ts.readConfigFile(path.join(WWW, "tsconfig.json"), ts.sys.readFile);
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, WWW);
-  const program = ts.createProgram([ENTRY], {
+  const program = ts.createProgram([ENTRY, ...ADAPTERS.map(adapterFile)], {
     ...options,
     noEmit: false,
     declaration: true,
@@ -94,6 +167,9 @@ async function types() {
   program.emit(undefined, (name, text) => void emitted.set(path.relative(root, path.resolve(name)), text));
   for (const [name, text] of emitted) await put(path.join("types", name), text);
   await put("headwater.d.ts", `export * from "./types/headwater.js";\n`);
+  for (const name of ADAPTERS) {
+    await put(`headwater-${name}.d.ts`, `export * from "./types/adapters/${name}.js";\n`);
+  }
 }
 
 /** Copies the demo; bundles its *.ts, in which the player is an import of "../headwater.js" at run time. */
@@ -152,5 +228,6 @@ async function forgetOtherMode() {
 }
 
 await forgetOtherMode();
-await Promise.all([player(), hls(), types(), demo()]);
+await Promise.all([player(), adapters(), hls(), types(), demo()]);
+await npmPackage();
 await compress();

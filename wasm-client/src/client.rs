@@ -56,14 +56,14 @@ pub struct Client {
     adopted: u64,
 }
 
-/// Most bytes a second that a viewer's browser gives: 20 Mbit/s.
+/// Most bytes a second that a viewer's browser gives, whatever the page says: 20 Mbit/s.
 const UPLOAD_CAP: u64 = 2_500_000;
 
 #[wasm_bindgen]
 impl Client {
     /// A client for the stream at `source`, an absolute URL. `swarm` names the swarm; where it is empty, `source` and
     /// `key` (empty for none) do. `signed` is false only where the publisher chose `integrity="open"`. Returns nothing
-    /// where no swarm can have that name. `uploads` is false on a link that its owner wants to be spared.
+    /// where no swarm can have that name. `cap` is how many bytes a second this viewer gives at most, 0 for none at all.
     #[must_use]
     pub fn create(
         host: Host,
@@ -71,7 +71,7 @@ impl Client {
         swarm: &str,
         key: &str,
         signed: bool,
-        uploads: bool,
+        cap: f64,
         seed: f64,
     ) -> Option<Client> {
         let swarm = if swarm.is_empty() {
@@ -80,7 +80,9 @@ impl Client {
             SwarmName::new(swarm).ok()?
         };
         let integrity = if signed { Integrity::Signed(Scope::of_swarm(&swarm)) } else { Integrity::Open };
-        let config = Config { uploads, upload_cap: Some(UPLOAD_CAP), ..Config::viewer(integrity) };
+        // `as` saturates, and makes zero of NaN.
+        let cap = (cap as u64).min(UPLOAD_CAP);
+        let config = Config { uploads: cap > 0, upload_cap: Some(cap.max(1)), ..Config::viewer(integrity) };
         Some(Self {
             engine: Engine::new(config, seed as u64, now()),
             host,

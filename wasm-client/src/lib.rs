@@ -52,3 +52,10 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 pub fn track_of(source: &str, playlist: &str) -> u64 {
     TrackId::of_playlist(source, playlist).0
 }
+
+/// The id of the track with this key: that of a DASH representation, which has no playlist of its own.
+#[wasm_bindgen(js_name = trackOfKey)]
+#[must_use]
+pub fn track_of_key(key: &str) -> u64 {
+    TrackId::of_key(key).0
+}

@@ -15,7 +15,10 @@ import type { HeadwaterStats, PeerEventDetail } from "./session.js";
 const MEDIA_ATTRIBUTES = ["controls", "autoplay", "muted", "loop", "poster", "playsinline", "preload", "crossorigin"];
 
 /** Attributes that say what is played. */
-const OWN_ATTRIBUTES = ["src", "signal", "key", "integrity", "swarm", "token"];
+const OWN_ATTRIBUTES = ["src", "signal", "key", "integrity", "swarm", "token", "upload-cap", "ice"];
+
+/** `consent="ask"`: all is HTTP until the page says `consent="given"` in its place. */
+const CONSENT = "consent";
 
 /** What the <video> says and the element says again. None of these bubbles, so that none would leave the shadow root. */
 const MEDIA_EVENTS = (
@@ -51,9 +54,30 @@ export interface PlayerErrorDetail {
   code: string;
 }
 
+/** A sheet that a policy against inline styles lets pass, where the browser has such sheets. */
+function dress(root: ShadowRoot): void {
+  try {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(STYLE);
+    root.adoptedStyleSheets = [sheet];
+  } catch {
+    const style = document.createElement("style");
+    style.textContent = STYLE;
+    root.append(style);
+  }
+}
+
+/** Where there is no DOM, as on a server that renders pages, the module can still be imported. */
+const Base = (globalThis as Partial<typeof globalThis>).HTMLElement ?? (Object as unknown as typeof HTMLElement);
+
+/** What of the <video> is the element's own too, so that scripts and media-chrome take it for one. */
+// eslint-disable-next-line @typescript-eslint/no-empty-object-type, @typescript-eslint/no-unsafe-declaration-merging
+export interface HeadwaterVideo extends Omit<HTMLVideoElement, keyof HTMLElement | "src" | "srcObject"> {}
+
 /** A video that viewers deliver to each other. */
-export class HeadwaterVideo extends HTMLElement {
-  static readonly observedAttributes = [...MEDIA_ATTRIBUTES, ...OWN_ATTRIBUTES];
+// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging
+export class HeadwaterVideo extends Base {
+  static readonly observedAttributes = [...MEDIA_ATTRIBUTES, ...OWN_ATTRIBUTES, CONSENT];
 
   /** The media element that plays. */
   readonly video: HTMLVideoElement;
@@ -62,6 +86,7 @@ export class HeadwaterVideo extends HTMLElement {
   #session: ReturnType<typeof sessionOf>;
   /** Counts start-up and stalls where the browser plays HLS by itself. */
   #watch: StallWatch | undefined;
+  #consent: ((given: boolean) => void) | undefined;
   #loaded = 0;
   #loading = false;
   #recoveries = 0;
@@ -71,15 +96,14 @@ export class HeadwaterVideo extends HTMLElement {
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    const style = document.createElement("style");
-    style.textContent = STYLE;
     this.video = document.createElement("video");
     this.video.part.add("video");
     this.#message = document.createElement("p");
     this.#message.part.add("error");
     this.#message.role = "alert";
     this.#message.hidden = true;
-    root.append(style, this.video, this.#message);
+    dress(root);
+    root.append(this.video, this.#message);
     for (const type of MEDIA_EVENTS) {
       this.video.addEventListener(type, () => this.dispatchEvent(new Event(type)));
     }
@@ -106,16 +130,6 @@ export class HeadwaterVideo extends HTMLElement {
     return this.#session?.stats() ?? { ...none, ...played };
   }
 
-  /** Starts playback, as a media element does. */
-  play(): Promise<void> {
-    return this.video.play();
-  }
-
-  /** Pauses playback. */
-  pause(): void {
-    this.video.pause();
-  }
-
   connectedCallback(): void {
     this.#changing = setInterval(() => this.dispatchEvent(new Event("headwaterchange")), CHANGE_EVERY_MS);
     this.#reload();
@@ -131,6 +145,11 @@ export class HeadwaterVideo extends HTMLElement {
 
   attributeChangedCallback(name: string, old: string | null, value: string | null): void {
     if (old === value) return;
+    if (name === CONSENT) {
+      if (value === "given") this.#consent?.(true);
+      else if (value === "refused") this.#consent?.(false);
+      return;
+    }
     if (OWN_ATTRIBUTES.includes(name)) {
       if (this.isConnected) this.#reload();
       return;
@@ -205,7 +224,18 @@ export class HeadwaterVideo extends HTMLElement {
       if (value) options[name] = value;
     }
     if (options.src) options.src = new URL(options.src, document.baseURI).href;
-    return options;
+    const { "upload-cap": cap, ...rest } = options;
+    const all: HeadwaterOptions = rest;
+    if (cap) all.uploadCap = Number(cap);
+    if (this.getAttribute(CONSENT) === "ask") {
+      all.consent = () =>
+        new Promise((resolve) => {
+          const now = this.getAttribute(CONSENT);
+          if (now === "ask") this.#consent = resolve;
+          else resolve(now === "given");
+        });
+    }
+    return all;
   }
 
   #unload(): void {
@@ -217,7 +247,7 @@ export class HeadwaterVideo extends HTMLElement {
       this.video.removeAttribute("src");
       this.video.load();
     }
-    this.#hls = this.#session = this.#watch = undefined;
+    this.#hls = this.#session = this.#watch = this.#consent = undefined;
     this.#recoveries = 0;
   }
 
@@ -250,5 +280,32 @@ export class HeadwaterVideo extends HTMLElement {
     this.#message.textContent = `This video cannot be played. ${message}`;
     this.#message.hidden = false;
     this.dispatchEvent(new CustomEvent<PlayerErrorDetail>("error", { detail: { code, message } }));
+  }
+}
+
+type Media = Record<string, unknown>;
+
+const { HTMLMediaElement: MediaElement, HTMLVideoElement: VideoElement } = globalThis as Partial<typeof globalThis>;
+for (const { prototype } of [MediaElement, VideoElement].filter((found) => found !== undefined)) {
+  for (const [name, descriptor] of Object.entries<PropertyDescriptor>(Object.getOwnPropertyDescriptors(prototype))) {
+    if (name in HeadwaterVideo.prototype) continue;
+    const value: unknown = descriptor.value;
+    const isMethod = typeof value === "function";
+    Object.defineProperty(
+      HeadwaterVideo.prototype,
+      name,
+      isMethod || !("value" in descriptor)
+        ? {
+            configurable: true,
+            get(this: HeadwaterVideo) {
+              const media = this.video as unknown as Media;
+              return isMethod ? (media[name] as () => unknown).bind(media) : media[name];
+            },
+            set(this: HeadwaterVideo, given: unknown) {
+              (this.video as unknown as Media)[name] = given;
+            },
+          }
+        : { value },
+    );
   }
 }

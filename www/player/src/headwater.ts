@@ -6,11 +6,13 @@ export { HeadwaterVideo } from "./element.js";
 export type { PlayerErrorDetail } from "./element.js";
 export { hls, statsOf } from "./hls/adapter.js";
 export type { HlsPart } from "./hls/adapter.js";
+export { Session } from "./session.js";
 export type { HeadwaterOptions } from "./options.js";
 export type { HeadwaterStats, PeerEventDetail } from "./session.js";
-export type { ClientEvent } from "./client/client.js";
+export type { ClientEvent, Timing, TrackName } from "./client/client.js";
 
-if (!customElements.get("headwater-video")) customElements.define("headwater-video", HeadwaterVideo);
+const registry = (globalThis as Partial<typeof globalThis>).customElements;
+if (registry && !registry.get("headwater-video")) registry.define("headwater-video", HeadwaterVideo);
 
 declare global {
   interface HTMLElementTagNameMap {

@@ -14,6 +14,12 @@ export interface HeadwaterOptions {
   swarm?: string;
   /** Proof for a signalling server that asks for one. */
   token?: string;
+  /** Most that this viewer gives to others, in Mbit/s: at most 20, which is also what it is where nothing is said; 0 for none. */
+  uploadCap?: number;
+  /** Whether the viewer agrees to exchange video with others. Until it says yes, all is HTTP. */
+  consent?: () => boolean | Promise<boolean>;
+  /** `"relay"`: peers are reached through the signalling server's TURN servers alone, so that none learns an address. */
+  ice?: "all" | "relay";
 }
 
 /** The same, complete and with absolute URLs. */
@@ -24,7 +30,13 @@ export interface Settings {
   readonly signed: boolean;
   readonly swarm: string;
   readonly token: string;
+  /** Bytes a second. */
+  readonly uploadCap: number;
+  readonly relayOnly: boolean;
 }
+
+/** 20 Mbit/s. */
+const USUAL_UPLOAD_CAP = 2_500_000;
 
 /** Settings from options; `base` is what relative URLs are relative to. `undefined` where a URL is none. */
 export function settingsOf(options: HeadwaterOptions, source: string, base: string): Settings | undefined {
@@ -38,6 +50,8 @@ export function settingsOf(options: HeadwaterOptions, source: string, base: stri
       signed: options.integrity !== "open",
       swarm: options.swarm ?? "",
       token: options.token ?? "",
+      uploadCap: Number.isFinite(options.uploadCap) ? (options.uploadCap ?? 0) * 125_000 : USUAL_UPLOAD_CAP,
+      relayOnly: options.ice === "relay",
     };
   } catch {
     return undefined;

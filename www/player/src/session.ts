@@ -1,7 +1,7 @@
 // One stream in one player, whichever player that is: the client's life, playlists, playhead, early segments, counters.
 // Adapters (hls/) translate a player's own notions into this.
 
-import { Client, type ClientEvent, type Timing } from "./client/client.js";
+import { Client, type ClientEvent, type Timing, type TrackName } from "./client/client.js";
 import type { SegmentRequest } from "./client/http.js";
 import { bufferedTo, StallWatch } from "./media.js";
 import { type HeadwaterOptions, peersArePossible, type Settings, settingsOf } from "./options.js";
@@ -85,7 +85,7 @@ export interface PeerEventDetail {
 }
 
 interface Track<S extends PlaylistSegment> {
-  url: string;
+  name: TrackName;
   live: boolean;
   segments: readonly S[];
   id: bigint | undefined;
@@ -107,6 +107,12 @@ interface Pending {
   cancel: (() => void) | undefined;
 }
 
+/** Where the segment numbered `sn` is among ascending ones, -1 where it is not. Most numbers follow on each other. */
+function placeOf(segments: readonly PlaylistSegment[], sn: number): number {
+  const guess = sn - (segments[0]?.sn ?? 0);
+  return segments[guess]?.sn === sn ? guess : segments.findIndex((segment) => segment.sn === sn);
+}
+
 /** Whether `start` is so many seconds ahead of a playhead that has something to play: not at start-up, nor after a seek. */
 function isAhead(media: HTMLMediaElement, start: number, seconds: number): boolean {
   const position = media.currentTime;
@@ -123,6 +129,10 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   readonly #pending = new Set<Pending>();
   #settings: Settings | undefined;
   #phase: Phase = "before";
+  /** The viewer has not agreed yet. */
+  #asking: boolean;
+  /** Whether the viewer has been asked. */
+  #asked = false;
   #client: Client | undefined;
   #early: Early[] = [];
   #earlyBytes = 0;
@@ -140,6 +150,7 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   constructor(options: HeadwaterOptions, player: Player<S>) {
     this.#options = options;
     this.#player = player;
+    this.#asking = options.consent !== undefined;
   }
 
   /** The player opens a stream. Without a usable source or without peers the session only counts. */
@@ -162,7 +173,7 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
     }
     const begin = () => {
       // The first frame is there; the client takes what time is left over.
-      if (this.#phase === "before" && this.#settings) setTimeout(() => void this.#start());
+      if (this.#phase === "before" && this.#settings) setTimeout(() => void this.#agree());
     };
     media.addEventListener("playing", begin, { signal });
     addEventListener(
@@ -189,9 +200,12 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
     this.detach();
   }
 
-  /** A playlist was loaded or refreshed: all that is in it. `url` names it here, `track` names the track for everyone. */
-  playlist(url: string, track: string, live: boolean, segments: readonly S[]): void {
-    const known = this.#tracks.get(url) ?? { url: track, live, segments, id: undefined, told: undefined };
+  /**
+   * A playlist was loaded or refreshed: all that is in it, ascending. `url` names it here; `track` names the track for
+   * everyone, by the playlist's URL or, where a track has none, by its key.
+   */
+  playlist(url: string, track: TrackName, live: boolean, segments: readonly S[]): void {
+    const known = this.#tracks.get(url) ?? { name: track, live, segments, id: undefined, told: undefined };
     known.live = live;
     known.segments = segments;
     this.#tracks.set(url, known);
@@ -204,7 +218,7 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
    */
   want(wanted: Wanted): (() => void) | undefined {
     const media = this.#watch?.media;
-    if (this.#phase === "over" || !media || !this.#tracks.has(wanted.playlist)) return undefined;
+    if (this.#phase === "over" || this.#asking || !media || !this.#tracks.has(wanted.playlist)) return undefined;
     if (this.#phase !== "running" && !this.#canWait(media, wanted)) return undefined;
     const pending: Pending = { wanted, since: performance.now(), track: undefined, cancel: undefined };
     this.#pending.add(pending);
@@ -239,6 +253,27 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
       neighbours: client?.neighbours ?? 0,
       ...(this.#watch?.stats ?? { stalls: 0, stallMs: 0, startupMs: 0 }),
     };
+  }
+
+  /** Starts where the viewer agrees; nothing waits for the answer. */
+  async #agree(): Promise<void> {
+    if (this.#asked) return;
+    this.#asked = true;
+    const { consent } = this.#options;
+    if (consent) {
+      let agrees = false;
+      try {
+        agrees = await consent();
+      } catch (error) {
+        console.warn("headwater: the page's consent hook failed, which is a no", error);
+      }
+      if (!agrees) {
+        this.#give();
+        return;
+      }
+      this.#asking = false;
+    }
+    await this.#start();
   }
 
   async #start(): Promise<void> {
@@ -315,9 +350,8 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   #request(track: bigint, seq: number): SegmentRequest | undefined {
     for (const { id, segments } of this.#tracks.values()) {
       if (id !== track) continue;
-      const first = segments[0];
-      const segment = first && segments[seq - first.sn];
-      if (segment?.sn === seq) return this.#player.request(segment);
+      const segment = segments[placeOf(segments, seq)];
+      if (segment) return this.#player.request(segment);
     }
     return undefined;
   }
@@ -326,11 +360,12 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   #tell(track: Track<S>): void {
     const [first] = track.segments;
     if (!this.#client || !first) return;
-    track.id ??= this.#client.track(track.url);
+    track.id ??= this.#client.track(track.name);
     const { told } = track;
-    const again = told && track.segments[told.sn - first.sn];
+    const place = told ? placeOf(track.segments, told.sn) : -1;
+    const again = track.segments[place];
     const moved = told && (!again || Math.abs(again.start - told.start) > MOVED_S);
-    const fresh = told && !moved ? track.segments.slice(told.sn - first.sn + 1) : track.segments;
+    const fresh = told && !moved ? track.segments.slice(place + 1) : track.segments;
     const flat = new Float64Array(fresh.flatMap(({ sn, start, duration }) => [sn, start, duration]));
     this.#client.playlist(track.id, track.live, first.sn, flat);
     const last = track.segments.at(-1);

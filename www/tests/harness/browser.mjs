@@ -89,6 +89,20 @@ export async function startBrowser() {
         );
       return viewer;
     },
+    /** Opens a page of a test's own making: `html` is all that is in it, `headers` go with it. */
+    async openPage(html, { before, headers = {} } = {}) {
+      const context = await browser.newContext();
+      const page = await context.newPage();
+      const messages = [];
+      page.on("console", (message) => messages.push(message.text()));
+      page.on("pageerror", (error) => messages.push(`page error: ${error.message}`));
+      if (before) await page.addInitScript(before);
+      const name = `/page-${++count}`;
+      pages.headers.set(name, headers);
+      pages.pages.set(name, `<!doctype html><title>page</title><link rel="icon" href="data:," />${html}`);
+      await page.goto(pages.url + name);
+      return { page, messages, close: () => context.close() };
+    },
     async close() {
       await browser.close();
       await pages.close();

@@ -12,8 +12,14 @@ import { until } from "./wait.mjs";
 const WWW = path.resolve(import.meta.dirname, "../..");
 const TARGET = path.resolve(WWW, "../target/debug");
 
+/** The built player. */
+export const DIST = process.env.HEADWATER_DIST ?? path.join(WWW, "dist");
+
 /** The bundled sample: a minute in two renditions. */
 export const SAMPLE = path.join(WWW, "sample/hls");
+
+/** Half a minute with sound in files of its own: stream.mpd and master.m3u8. */
+export const CMAF = path.join(WWW, "tests/fixtures/cmaf");
 
 const BINARIES = {
   signal: process.env.HEADWATER_SIGNAL_BIN ?? path.join(TARGET, "headwater-signal"),
@@ -102,12 +108,20 @@ export async function startHostile({ t, src, signal, key }) {
  * An origin, a signalling server and a key of a test's own; `close` ends them and removes what they left, and is called
  * when the test `t` is over, where there is one.
  */
-export async function startStage({ t, live, seed = false, uploadCap, signal: withSignal = true } = {}) {
+export async function startStage({
+  t,
+  live,
+  seed = false,
+  uploadCap,
+  signal: withSignal = true,
+  root = SAMPLE,
+  playlist = "master.m3u8",
+} = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), "headwater-test-"));
-  const origin = await startOrigin({ root: SAMPLE, live });
+  const origin = await startOrigin({ root, live });
   const signal = withSignal ? await startSignal() : undefined;
   const key = await makeKey(folder);
-  const src = `${origin.url}/master.m3u8`;
+  const src = `${origin.url}/${playlist}`;
   const stage = { origin, signal, key, src, seed: undefined };
   stage.close = async () => {
     await stage.seed?.kill();
@@ -135,17 +149,34 @@ const TYPES = {
   ".svg": "image/svg+xml",
 };
 
-/** A server of the built player and of pages given as text: `pages.set("/name", html)`. */
+/** Players of others, by the path at which pages find them. */
+const LIBRARIES = {
+  "/lib/hls16.mjs": "hls16/dist/hls.mjs",
+  "/lib/hls16-light.mjs": "hls16/dist/hls.light.mjs",
+  "/lib/hls17.mjs": "hls.js/dist/hls.mjs",
+  "/lib/hls17-light.mjs": "hls.js/dist/hls.light.mjs",
+  "/lib/shaka.js": "shaka-player/dist/shaka-player.compiled.js",
+  "/lib/dash.js": "dashjs/dist/modern/umd/dash.all.min.js",
+  "/lib/video.js": "video.js/dist/video.min.js",
+};
+
+/**
+ * A server of the built player and of pages given as text: `pages.set("/name", html)`; `headers` of a page, by its name,
+ * go with it.
+ */
 export async function startPages() {
+  const headers = new Map();
   const pages = new Map();
   const server = createServer((request, response) => {
     const { pathname } = new URL(request.url, "http://pages");
     const page = pages.get(pathname);
     if (page !== undefined) {
-      response.writeHead(200, { "content-type": "text/html; charset=utf-8" }).end(page);
+      response.writeHead(200, { "content-type": "text/html; charset=utf-8", ...headers.get(pathname) }).end(page);
       return;
     }
-    readFile(path.join(WWW, "dist", path.normalize(pathname))).then(
+    const library = LIBRARIES[pathname];
+    const file = library ? path.join(WWW, "node_modules", library) : path.join(DIST, path.normalize(pathname));
+    readFile(file).then(
       (bytes) => response.writeHead(200, { "content-type": TYPES[path.extname(pathname)] ?? "text/html" }).end(bytes),
       () => response.writeHead(404).end(),
     );
@@ -155,5 +186,5 @@ export async function startPages() {
     server.closeAllConnections();
     return new Promise((resolve) => server.close(resolve));
   };
-  return { pages, url: `http://127.0.0.1:${server.address().port}`, close };
+  return { pages, headers, url: `http://127.0.0.1:${server.address().port}`, close };
 }

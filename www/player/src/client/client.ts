@@ -1,6 +1,6 @@
 // The engine's host: gives it sockets, requests, timers and cryptography, and carries its words to the player.
 
-import init, { type Client as Core, Client as CoreClass, trackOf, type Host } from "#client";
+import init, { type Client as Core, Client as CoreClass, trackOf, trackOfKey, type Host } from "#client";
 
 import type { Settings } from "../options.js";
 import { Http, type SegmentRequest } from "./http.js";
@@ -26,6 +26,9 @@ export interface Timing {
   firstByte: number;
   complete: number;
 }
+
+/** What names a track to every viewer: the URL of its media playlist or, where it has none, a key. */
+export type TrackName = string | { readonly key: string };
 
 /** What the client counts. */
 export interface ClientStats {
@@ -57,12 +60,17 @@ function segmentName(track: bigint, seq: number): string {
   return `${track.toString(36)}/${seq}`;
 }
 
+/** The hash of the module that this script was built with; put in by www/build.mjs. */
+declare const WASM_INTEGRITY: string | undefined;
+
 let loading: Promise<unknown> | undefined;
 
 /** Loads the WASM, once a page. */
 function load(): Promise<unknown> {
-  const path = new URL("headwater_client_bg.wasm", import.meta.url);
-  loading ??= Promise.race([init({ module_or_path: path }), late()]).catch((error: unknown) => {
+  // A page that names the script's hash has named the module's with it.
+  const integrity = typeof WASM_INTEGRITY === "string" ? { integrity: WASM_INTEGRITY } : {};
+  const module = () => fetch(new URL("headwater_client_bg.wasm", import.meta.url), integrity);
+  loading ??= Promise.race([init({ module_or_path: module() }), late()]).catch((error: unknown) => {
     // The next player on the page may have more luck.
     loading = undefined;
     throw error;
@@ -79,10 +87,28 @@ function late(): Promise<never> {
   });
 }
 
+/** A battery below this, and not charging, is its owner's alone. */
+const LOW_BATTERY = 0.2;
+
+interface Device {
+  connection?: EventTarget & { saveData?: boolean; type?: string };
+  getBattery?(): Promise<{ charging: boolean; level: number }>;
+}
+
+const device = () => navigator as Device;
+
 /** Whether this device's link is one that its owner wants to be spared. */
 function isSparing(): boolean {
-  const { connection } = navigator as { connection?: { saveData?: boolean; type?: string } };
+  const { connection } = device();
   return connection?.saveData === true || connection?.type === "cellular";
+}
+
+/** Whether this device's battery is to be spared, as far as the browser tells. */
+async function isBatteryLow(): Promise<boolean> {
+  const battery = await device()
+    .getBattery?.()
+    .catch(() => undefined);
+  return battery !== undefined && !battery.charging && battery.level < LOW_BATTERY;
 }
 
 export class Client implements Host {
@@ -96,6 +122,7 @@ export class Client implements Host {
   readonly #demands = new Map<number, Demand>();
   /** The engine knows how many others there are, or that this cannot be known for now. */
   readonly #welcomed: Promise<void>;
+  readonly #listening = new AbortController();
   #demand = 0;
   #want = FIRST_WANT;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -110,23 +137,30 @@ export class Client implements Host {
   static async start(settings: Settings, owner: ClientOwner): Promise<Client | undefined> {
     const keys = settings.signed ? await Keys.import(settings.keys) : undefined;
     if (settings.signed && !keys) return undefined;
-    await load();
-    const client = new Client(settings, keys, owner);
+    const [low] = await Promise.all([isBatteryLow(), load()]);
+    const client = new Client(settings, keys, owner, low || isSparing() ? 0 : settings.uploadCap);
     await client.#welcomed;
     return client;
   }
 
-  private constructor(settings: Settings, keys: Keys | undefined, owner: ClientOwner) {
+  private constructor(settings: Settings, keys: Keys | undefined, owner: ClientOwner, cap: number) {
     this.#settings = settings;
     this.#keys = keys;
     this.#owner = owner;
     const { source, swarm, signed } = settings;
     const seed = Math.floor(Math.random() * Number.MAX_SAFE_INTEGER);
-    const core = CoreClass.create(this, source, swarm, settings.keys[0] ?? "", signed, !isSparing(), seed);
+    const core = CoreClass.create(this, source, swarm, settings.keys[0] ?? "", signed, cap, seed);
     if (!core) throw new Error("no swarm can have this name");
     this.#core = core;
     this.#http = new Http((call) => this.#enter(call));
-    this.#peers = new Peers({
+    if (cap > 0) {
+      // What was promised to peers cannot be taken back: on a link to be spared, the rest comes over HTTP.
+      const onChange = () => {
+        if (isSparing()) this.close();
+      };
+      device().connection?.addEventListener("change", onChange, { signal: this.#listening.signal });
+    }
+    this.#peers = new Peers(settings.relayOnly, {
       signal: (to, data) => {
         this.#signal.send({ type: "signal", to, data });
       },
@@ -188,9 +222,9 @@ export class Client implements Host {
     return !this.#closed;
   }
 
-  /** The id of the track with this media playlist. */
-  track(playlist: string): bigint {
-    return trackOf(this.#settings.source, playlist);
+  /** The id of the track with this media playlist, or with this key. */
+  track(name: TrackName): bigint {
+    return typeof name === "string" ? trackOf(this.#settings.source, name) : trackOfKey(name.key);
   }
 
   /** A playlist was loaded or refreshed; `flat` holds sequence number, start and duration of what is new. */
@@ -262,6 +296,7 @@ export class Client implements Host {
     this.#last.neighbours = 0;
     this.#report();
     this.#closed = true;
+    this.#listening.abort();
     clearTimeout(this.#timer);
     clearTimeout(this.#adopting);
     clearInterval(this.#reporting);

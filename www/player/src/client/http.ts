@@ -8,6 +8,8 @@ export interface SegmentRequest {
   /** The bytes of `url` that are the segment, from `start` to before `end`; all of it where there are none. */
   start?: number;
   end?: number;
+  /** What such a request has besides: credentials, headers. */
+  init?: RequestInit;
   /** Loads it the page's own way, where that is not a plain request (credentials, headers, another protocol). */
   load?(range: { start: number; end: number } | undefined, signal: AbortSignal): Promise<LoadedBytes>;
 }
@@ -94,8 +96,9 @@ export class Http {
       const { status, bytes } = await request.load(range, signal);
       if (this.#head(id, request, status, range, 0, signal)) this.#bytes(id, new Uint8Array(bytes), signal);
     } else {
-      const headers = range ? { range: `bytes=${range.start}-${range.end - 1}` } : undefined;
-      const response = await fetch(request.url, { signal, ...(headers ? { headers } : {}) });
+      const headers = new Headers(request.init?.headers);
+      if (range) headers.set("range", `bytes=${range.start}-${range.end - 1}`);
+      const response = await fetch(request.url, { ...request.init, signal, headers });
       if (!this.#head(id, request, response.status, range, segmentLength(response, request), signal)) return;
       const reader = response.body?.getReader();
       for (let piece = await reader?.read(); piece && !piece.done; piece = await reader?.read()) {

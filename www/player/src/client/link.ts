@@ -46,10 +46,10 @@ export class Link {
   readonly #chunks: Chunk[] = [];
   readonly #early: RTCIceCandidateInit[] = [];
 
-  /** Throws where the browser will not make a connection: too many of them, or `ice` is no list of servers. */
-  constructor(ice: RTCIceServer[], events: LinkEvents) {
+  /** Throws where the browser will not make a connection: too many of them, or `ice` names servers that are none. */
+  constructor(ice: RTCConfiguration, events: LinkEvents) {
     this.#events = events;
-    const pc = (this.#pc = new RTCPeerConnection({ iceServers: ice }));
+    const pc = (this.#pc = new RTCPeerConnection(ice));
     const channel = (this.#channel = pc.createDataChannel("headwater", { negotiated: true, id: 0, ordered: true }));
     channel.binaryType = "arraybuffer";
     channel.bufferedAmountLowThreshold = MAX_BUFFERED / 2;

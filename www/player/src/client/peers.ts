@@ -29,11 +29,14 @@ function nameOf(peer: bigint): string {
 
 export class Peers {
   readonly #events: PeerEvents;
+  readonly #policy: RTCIceTransportPolicy;
   readonly #links = new Map<string, Link>();
   readonly #banned = new Set<string>();
   #ice: RTCIceServer[] = [];
 
-  constructor(events: PeerEvents) {
+  /** With `relayOnly`, peers are reached through TURN alone. */
+  constructor(relayOnly: boolean, events: PeerEvents) {
+    this.#policy = relayOnly ? "relay" : "all";
     this.#events = events;
   }
 
@@ -56,26 +59,29 @@ export class Peers {
     const id = BigInt(`0x${peer}`);
     let opened = false;
     try {
-      const link = new Link(this.#ice, {
-        signal: (data) => {
-          this.#events.signal(peer, data);
+      const link = new Link(
+        { iceServers: this.#ice, iceTransportPolicy: this.#policy },
+        {
+          signal: (data) => {
+            this.#events.signal(peer, data);
+          },
+          open: () => {
+            opened = true;
+            this.#events.open(id);
+          },
+          frame: (frame) => {
+            this.#events.frame(id, frame);
+          },
+          chunkSent: (header) => {
+            this.#events.chunkSent(id, header);
+          },
+          closed: () => {
+            this.#links.delete(peer);
+            this.#events.lost(peer);
+            if (opened) this.#events.closed(id);
+          },
         },
-        open: () => {
-          opened = true;
-          this.#events.open(id);
-        },
-        frame: (frame) => {
-          this.#events.frame(id, frame);
-        },
-        chunkSent: (header) => {
-          this.#events.chunkSent(id, header);
-        },
-        closed: () => {
-          this.#links.delete(peer);
-          this.#events.lost(peer);
-          if (opened) this.#events.closed(id);
-        },
-      });
+      );
       this.#links.set(peer, link);
       if (offer) link.offer();
     } catch {
