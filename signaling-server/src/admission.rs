@@ -13,7 +13,7 @@ use headwater_wire::SwarmName;
 use url::form_urlencoded;
 
 use crate::follow::Followed;
-use crate::proxy::{Network, client_addr};
+use crate::proxy::{Network, ProxyHeader, client_addr};
 use crate::token::{Claims, Keys, KeysError, TokenError};
 
 /// What is asked of those who come.
@@ -21,6 +21,8 @@ use crate::token::{Claims, Keys, KeysError, TokenError};
 pub struct AdmissionOptions {
     /// Proxies whose word about the client's address is believed.
     pub trusted_proxies: Vec<Network>,
+    /// Where they write it.
+    pub proxy_header: ProxyHeader,
     /// Pages that may connect, as `https://video.example` or `https://*.example`. Whatever sends no Origin is no browser and
     /// may: it could say anything.
     pub origins: AllowList,
@@ -36,6 +38,7 @@ impl Default for AdmissionOptions {
     fn default() -> Self {
         Self {
             trusted_proxies: Vec::new(),
+            proxy_header: ProxyHeader::default(),
             origins: AllowList::default(),
             swarms: AllowList::default(),
             token_keys: None,
@@ -48,6 +51,7 @@ impl Default for AdmissionOptions {
 #[derive(Debug)]
 pub(crate) struct Admission {
     trusted_proxies: Vec<Network>,
+    proxy_header: ProxyHeader,
     origins: AllowList,
     swarms: AllowList,
     keys: Option<Followed<Keys>>,
@@ -73,12 +77,12 @@ pub(crate) struct AddressPlace {
 
 impl Admission {
     pub(crate) fn new(options: AdmissionOptions) -> Result<Arc<Self>, KeysError> {
-        let AdmissionOptions { trusted_proxies, origins, swarms, token_keys, addresses } = options;
+        let AdmissionOptions { trusted_proxies, proxy_header, origins, swarms, token_keys, addresses } = options;
         let keys = token_keys
             .map(|file| Followed::new("token keys", vec![file.clone()], move || Keys::read(&file)))
             .transpose()?;
         let addresses = Mutex::new(Addresses::new(addresses));
-        Ok(Arc::new(Self { trusted_proxies, origins, swarms, keys, addresses, epoch: Instant::now() }))
+        Ok(Arc::new(Self { trusted_proxies, proxy_header, origins, swarms, keys, addresses, epoch: Instant::now() }))
     }
 
     /// The keys, to be followed.
@@ -88,7 +92,7 @@ impl Admission {
 
     /// The client's own address.
     pub(crate) fn client(&self, socket: IpAddr, headers: &HeaderMap) -> IpAddr {
-        client_addr(&self.trusted_proxies, socket, headers)
+        client_addr(&self.trusted_proxies, self.proxy_header, socket, headers)
     }
 
     /// Whether a page of the request's origin may connect.

@@ -42,7 +42,7 @@ pub use headwater_rendezvous::{AddressLimits, AllowList, Config, Rate};
 pub use locality::GeoError;
 pub use nats::{Nats, NatsError};
 pub use options::{Limits, Options, Timing};
-pub use proxy::{Network, NetworkError};
+pub use proxy::{Network, NetworkError, ProxyHeader};
 pub use server::{BindError, Server};
 pub use tls::{TlsError, TlsFiles, TlsSource};
 pub use token::{Claims, Keys, KeysError, TokenError};

@@ -1,9 +1,22 @@
-//! The client's address behind proxies: what a trusted proxy says in `Forwarded` (RFC 7239) or `X-Forwarded-For`.
+//! The client's address behind proxies: what a trusted proxy says in `X-Forwarded-For` or `Forwarded` (RFC 7239).
 
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use axum::http::HeaderMap;
+use serde::Deserialize;
+
+/// The header in which the proxies write whom they speak for. Only one is believed: most proxies write one and pass on
+/// whatever the client wrote in the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For`, as nginx and `HAProxy` write it.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
 
 /// A network, as `192.0.2.0/24`, `2001:db8::/32` or a single address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,13 +87,15 @@ fn mask(addr: u128, prefix: u32) -> u128 {
 
 /// The client's address: the socket's, or if that is a trusted proxy's, the last one that a proxy which is none of ours
 /// reported. Whatever the client itself wrote before that is not believed.
-pub(crate) fn client_addr(trusted: &[Network], socket: IpAddr, headers: &HeaderMap) -> IpAddr {
+pub(crate) fn client_addr(trusted: &[Network], header: ProxyHeader, socket: IpAddr, headers: &HeaderMap) -> IpAddr {
     let is_trusted = |addr: IpAddr| trusted.iter().any(|network| network.contains(addr));
     if !is_trusted(socket) {
         return socket.to_canonical();
     }
-    let forwarded = reported(headers, "forwarded", forwarded_for);
-    let chain = if forwarded.is_empty() { reported(headers, "x-forwarded-for", address) } else { forwarded };
+    let chain = match header {
+        ProxyHeader::XForwardedFor => reported(headers, "x-forwarded-for", address),
+        ProxyHeader::Forwarded => reported(headers, "forwarded", forwarded_for),
+    };
     let mut client = socket;
     for addr in chain.into_iter().rev() {
         // Beyond something unreadable nothing can be believed.
@@ -93,9 +108,9 @@ pub(crate) fn client_addr(trusted: &[Network], socket: IpAddr, headers: &HeaderM
     client.to_canonical()
 }
 
-/// What all lines of a header list, in order.
+/// What all lines of a header list, in order. A line that is no text is one that cannot be read.
 fn reported(headers: &HeaderMap, name: &str, read: fn(&str) -> Option<IpAddr>) -> Vec<Option<IpAddr>> {
-    let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    let lines = headers.get_all(name).iter().map(|line| line.to_str().unwrap_or_default());
     lines.flat_map(|line| line.split(',')).map(|part| read(part.trim())).collect()
 }
 
@@ -126,12 +141,16 @@ mod tests {
     use super::*;
 
     fn client(socket: &str, lines: &[(&'static str, &'static str)]) -> String {
+        client_by(ProxyHeader::XForwardedFor, socket, lines)
+    }
+
+    fn client_by(header: ProxyHeader, socket: &str, lines: &[(&'static str, &'static str)]) -> String {
         let trusted: Vec<Network> = ["10.0.0.0/8", "2001:db8::/32"].iter().map(|text| text.parse().unwrap()).collect();
         let mut headers = HeaderMap::new();
         for &(name, value) in lines {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        client_addr(&trusted, socket.parse().unwrap(), &headers).to_string()
+        client_addr(&trusted, header, socket.parse().unwrap(), &headers).to_string()
     }
 
     #[test]
@@ -157,7 +176,19 @@ mod tests {
             client("10.0.0.1", &[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "198.51.100.1")]),
             "198.51.100.1"
         );
-        assert_eq!(client("10.0.0.1", &[("x-forwarded-for", "198.51.100.1, garbage")]), "10.0.0.1");
+        for unreadable in ["198.51.100.1, garbage", "198.51.100.1, ä", ""] {
+            let lines = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", unreadable)];
+            assert_eq!(client("10.0.0.1", &lines), "10.0.0.1", "{unreadable}");
+        }
+    }
+
+    #[test]
+    fn a_client_behind_a_proxy_cannot_choose_its_address_in_the_other_header() {
+        let lines = [("forwarded", "for=1.1.1.1"), ("x-forwarded-for", "198.51.100.1")];
+        assert_eq!(client_by(ProxyHeader::XForwardedFor, "10.0.0.1", &lines), "198.51.100.1");
+        assert_eq!(client_by(ProxyHeader::Forwarded, "10.0.0.1", &lines), "1.1.1.1");
+        assert_eq!(client_by(ProxyHeader::XForwardedFor, "10.0.0.1", &lines[..1]), "10.0.0.1");
+        assert_eq!(client_by(ProxyHeader::Forwarded, "10.0.0.1", &lines[1..]), "10.0.0.1");
     }
 
     #[test]
@@ -168,11 +199,7 @@ mod tests {
             ("for=192.0.2.43, for=\"198.51.100.17:80\"", "198.51.100.17"),
             ("for=_hidden", "10.0.0.1"),
         ] {
-            assert_eq!(
-                client("10.0.0.1", &[("forwarded", value), ("x-forwarded-for", "9.9.9.9")]),
-                expected,
-                "{value}"
-            );
+            assert_eq!(client_by(ProxyHeader::Forwarded, "10.0.0.1", &[("forwarded", value)]), expected, "{value}");
         }
         assert_eq!(client("10.0.0.1", &[("x-forwarded-for", "2001:db9::1")]), "2001:db9::1");
     }

@@ -18,7 +18,7 @@ use url::Url;
 pub use self::list::{List, LogFormat, NatsUrl, StunUrl, SubjectPrefix, TurnUrl};
 pub use self::resolve::SettingsError;
 pub use self::sample::sample;
-use crate::proxy::Network;
+use crate::proxy::{Network, ProxyHeader};
 
 /// What a setting is in the sample file.
 pub(crate) enum Shown {
@@ -75,8 +75,11 @@ settings! {
     acme_directory: Url, "URL", "HEADWATER_SIGNAL_ACME_DIRECTORY", Default("\"https://acme-v02.api.letsencrypt.org/directory\"");
     /// A certificate (PEM) to check the authority's own server with, in place of the system's
     acme_ca: PathBuf, "FILE", "HEADWATER_SIGNAL_ACME_CA", Example("\"authority.pem\"");
-    /// Proxies in front of this server, as networks: what they say in Forwarded or X-Forwarded-For is believed
+    /// Proxies in front of this server, as networks: what they say in proxy-header is believed
     trusted_proxy: List<Network>, "NETWORKS", "HEADWATER_SIGNAL_TRUSTED_PROXY", Example("[\"10.0.0.0/8\"]");
+    /// The header in which they write the client's address, x-forwarded-for or forwarded (RFC 7239): the one that all of them
+    /// write, as they may pass on what a client wrote in the other
+    proxy_header: ProxyHeader, "HEADER", "HEADWATER_SIGNAL_PROXY_HEADER", Default("\"x-forwarded-for\"");
 
     /// STUN servers handed to every peer, as stun:HOST:PORT
     stun: List<StunUrl>, "URLS", "HEADWATER_SIGNAL_STUN", Default("[]");

@@ -151,6 +151,7 @@ fn admission(all: Settings) -> AdmissionOptions {
     let list = |list: Option<List<String>>| AllowList::new(list.unwrap_or_default().0);
     AdmissionOptions {
         trusted_proxies: all.trusted_proxy.unwrap_or_default().0,
+        proxy_header: all.proxy_header.unwrap_or_default(),
         origins: list(all.origins),
         swarms: list(all.swarms),
         token_keys: all.token_keys,
