@@ -178,15 +178,18 @@ fn choose(swarm: &Swarm, asker: &Asker<'_>, role: Role, count: usize, chance: &m
     candidates.sort_unstable();
     let far = if count < candidates.len() { count / ONE_FAR_IN } else { 0 };
     let rest = candidates.split_off(count.saturating_sub(far).min(candidates.len()));
-    candidates.extend(far_first(rest).into_iter().take(far));
+    let near = candidates.iter().map(|(rank, _)| rank.distance).max();
+    candidates.extend(far_first(rest, near).into_iter().take(far));
     candidates.into_iter().map(|(_, other)| other).collect()
 }
 
-/// Those left over with the far ones first, each part in its order.
-fn far_first(rest: Vec<(Rank, PeerId)>) -> Vec<(Rank, PeerId)> {
-    let (mut far, near): (Vec<_>, Vec<_>) =
-        rest.into_iter().partition(|(rank, _)| rank.distance.is_far() && !rank.failed_before);
-    far.extend(near);
+/// Those left over with the far ones first. How far does not count among these: were the nearest of them chosen always, two
+/// groups near each other would never meet a third.
+fn far_first(rest: Vec<(Rank, PeerId)>, near: Option<Distance>) -> Vec<(Rank, PeerId)> {
+    let is_far = |rank: &Rank| near.is_some_and(|near| rank.distance.is_far_beside(near)) && !rank.failed_before;
+    let (mut far, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(rank, _)| is_far(rank));
+    far.sort_by_key(|(rank, _)| (rank.has_enough, rank.is_taker, rank.load, rank.lot));
+    far.extend(others);
     far
 }
 

@@ -43,9 +43,10 @@ impl Distance {
     const MOST_COST: u32 = 1_000_002;
     const FAR: Self = Self(u32::MAX);
 
-    /// Whether a link of this distance keeps far parts of a swarm together.
-    pub(crate) const fn is_far(self) -> bool {
-        self.0 == Self::FAR.0 || (self.0 > Self::SAME_COUNTRY.0 && self.0 <= Self::MOST_COST)
+    /// Whether a link of this distance keeps far parts of a swarm together, for one whose near links are within `near`. A
+    /// carrier's cost is far only beside what is cheaper: among equal costs lies one group.
+    pub(crate) const fn is_far_beside(self, near: Self) -> bool {
+        self.0 == Self::FAR.0 || (self.0 > Self::SAME_COUNTRY.0 && self.0 > near.0)
     }
 }
 
@@ -127,7 +128,7 @@ mod tests {
         ];
         let distances: Vec<Distance> = ordered.iter().map(|other| none.distance(&home, other)).collect();
         assert!(distances.is_sorted() && distances.windows(2).all(|pair| pair[0] != pair[1]), "{distances:?}");
-        assert_eq!(distances.iter().filter(|distance| distance.is_far()).count(), 1);
+        assert_eq!(distances.iter().filter(|distance| distance.is_far_beside(Distance::SAME_LINE)).count(), 1);
         assert_eq!(none.distance(&Place::default(), &Place::default()), Distance::FAR);
         let (a, b) = (place("2001:db8:1:2::1", 1, b"DE", 0), place("2001:db8:1:3::1", 2, b"FR", 0));
         assert_eq!(none.distance(&a, &b), Distance::SAME_SUBNET);
@@ -155,6 +156,7 @@ mod tests {
         let subnet = to("192.0.2.9", 3);
         let (own, near, dear) = (to("198.51.100.1", 1), to("198.51.100.200", 2), to("203.0.113.1", 3));
         assert!(subnet < own && own < near && near < dear && dear < Distance::FAR);
+        assert!(near.is_far_beside(own) && !near.is_far_beside(near) && !near.is_far_beside(dear));
         // One direction is enough to know, the dearer one counts.
         assert_eq!(dear, map.distance(&at("203.0.113.1", 3), &home));
         // Outside of the map, the databases are asked.

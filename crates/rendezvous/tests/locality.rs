@@ -104,6 +104,44 @@ fn a_carriers_costs_decide_between_its_groups() {
     assert_eq!(world.join(at(9, 1), 2), [3, 2]);
 }
 
+/// The costs of the example of RFC 7285, section 11.2.3.6.
+const RFC: [(u64, u64, f64); 8] =
+    [(1, 1, 1.0), (1, 2, 5.0), (1, 3, 10.0), (2, 1, 5.0), (2, 2, 1.0), (2, 3, 15.0), (3, 1, 20.0), (3, 2, 15.0)];
+
+/// A world with as many members in each of a carrier's groups; who is in which, by connection number.
+fn groups(costs: &[(u64, u64, f64)], sizes: &[(u64, u32)]) -> (World, Vec<u64>) {
+    let mut world = World::new();
+    world.core.set_costs(CostMap::new(costs.iter().map(|&(from, to, cost)| (Pid(from), Pid(to), cost))));
+    let mut pids = vec![0];
+    for &(pid, size) in sizes {
+        for _ in 0..size {
+            let nth = u32::try_from(pids.len()).unwrap();
+            world.join(Place { pid: Some(Pid(pid)), ..place(nth, 1, b"US") }, 0);
+            pids.push(pid);
+        }
+    }
+    (world, pids)
+}
+
+#[test]
+fn some_come_from_a_carriers_other_groups() {
+    let (mut world, pids) = groups(&RFC, &[(1, 40), (3, 20)]);
+    for nth in 100..105 {
+        let met = world.join(Place { pid: Some(Pid(1)), ..place(nth, 1, b"US") }, 8);
+        let far = met.iter().filter(|&&conn| pids.get(usize::try_from(conn).unwrap()) == Some(&3)).count();
+        assert_eq!((met.len(), far), (8, 2), "{met:?}");
+    }
+}
+
+#[test]
+fn two_groups_near_each_other_meet_a_third() {
+    let costs = [(1, 1, 1.0), (1, 2, 2.0), (1, 3, 50.0)];
+    let (mut world, pids) = groups(&costs, &[(1, 20), (2, 40), (3, 20)]);
+    let met = (100..120).flat_map(|nth| world.join(Place { pid: Some(Pid(1)), ..place(nth, 1, b"US") }, 8));
+    let met: Vec<u64> = met.filter_map(|conn| pids.get(usize::try_from(conn).unwrap()).copied()).collect();
+    assert!(met.contains(&2) && met.contains(&3), "{met:?}");
+}
+
 #[test]
 fn those_that_only_take_are_chosen_last() {
     let mut world = World::new();
