@@ -35,7 +35,7 @@ pub struct Claims {
     pub swarm_prefix: Option<String>,
     /// Until when, in seconds since 1970.
     pub exp: u64,
-    /// Its own name: tokens with the same are one as far as limits go.
+    /// Its own name: tokens with the same, by the same key, are one as far as limits go.
     #[serde(default)]
     pub jti: Option<String>,
     /// Most members at once that came with it.
@@ -47,6 +47,9 @@ pub struct Claims {
     /// Whether it lets its holder read the statistics of its swarms, too.
     #[serde(default)]
     pub stats: bool,
+    /// The key that it was signed with, as [`Keys::check`] found it; no claim can say it.
+    #[serde(skip)]
+    pub kid: Option<String>,
 }
 
 /// Why a token is not accepted.
@@ -156,7 +159,7 @@ impl Keys {
         };
         let Key { key, validation } = key.ok_or(TokenError::Invalid)?;
         let data = jsonwebtoken::decode::<Claims>(token, key, validation);
-        data.map(|data| data.claims).map_err(|error| match error.kind() {
+        data.map(|data| Claims { kid: header.kid, ..data.claims }).map_err(|error| match error.kind() {
             jsonwebtoken::errors::ErrorKind::ExpiredSignature => TokenError::Expired,
             jsonwebtoken::errors::ErrorKind::ImmatureSignature => TokenError::NotYet,
             _ => TokenError::Invalid,
@@ -190,7 +193,9 @@ impl Claims {
     #[must_use]
     pub fn grant(&self, token: &str, unix_now: u64, now: Now) -> Grant {
         let unique = self.jti.as_deref().unwrap_or(token);
-        let hash = blake3::hash(unique.as_bytes());
+        // Another publisher's tokens may have the same names.
+        let kid = self.kid.as_deref().unwrap_or_default();
+        let hash = blake3::hash(format!("{kid}\0{unique}").as_bytes());
         let mut id = [0; 8];
         id.copy_from_slice(&hash.as_bytes()[..8]);
         let left = self.exp.saturating_add(LEEWAY).saturating_sub(unix_now);

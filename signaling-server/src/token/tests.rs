@@ -97,6 +97,14 @@ fn a_prefix_covers_what_begins_so_and_nothing_covers_nothing() {
 }
 
 #[test]
+fn tokens_of_two_publishers_with_the_same_name_are_two() {
+    let claims = json!({ "jti": "1", "kid": "new", "exp": unix_now() + 60 });
+    let tokens = [hs256(&SECRET, json!("old"), &claims), hs256(&[8; 32], Value::Null, &claims), eddsa(&claims)];
+    let ids = tokens.map(|token| keys().check(&token).unwrap().grant(&token, 0, Now(0)).token);
+    assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2], "{ids:?}");
+}
+
+#[test]
 fn bad_keys_are_named() {
     let parse = |text: &str| Keys::parse(Path::new("keys.json"), text).unwrap_err().to_string();
     assert!(parse("{").contains("no JWK set"));
