@@ -63,7 +63,7 @@ impl Quotas {
             if joins >= most {
                 return Err(QuotaError::Uses);
             }
-            if self.used.len() >= MAX_TOKENS {
+            if self.used.len() >= MAX_TOKENS && !self.used.contains_key(&grant.token) {
                 self.used.retain(|_, used| used.expires > now);
                 if self.used.len() >= MAX_TOKENS {
                     return Err(QuotaError::Full);
@@ -89,6 +89,18 @@ impl Quotas {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_that_is_counted_already_needs_no_room() {
+        let mut quotas = Quotas::default();
+        let tokens = 0..u64::try_from(MAX_TOKENS).unwrap();
+        quotas.used = tokens.map(|id| (TokenId(id), Used { joins: 1, expires: Now(100) })).collect();
+        let grant = |id| Grant { token: TokenId(id), max_peers: None, uses: Some(2), expires: Now(100) };
+        assert_eq!(quotas.join(Now(0), &grant(u64::MAX), false), Err(QuotaError::Full));
+        assert_eq!(quotas.join(Now(0), &grant(7), false), Ok(()));
+        assert_eq!(quotas.join(Now(0), &grant(7), false), Err(QuotaError::Uses));
+        assert_eq!(quotas.join(Now(100), &grant(u64::MAX), false), Ok(()));
+    }
 
     #[test]
     fn members_and_uses_are_counted_apart() {
