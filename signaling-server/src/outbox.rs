@@ -11,7 +11,8 @@ use crate::ws;
 /// reading.
 const MAX_QUEUED: usize = 512;
 
-/// Bytes waiting for one client: many SDPs fit, and a thousand dead clients hold a quarter of a gigabyte at most.
+/// Bytes waiting for one client: many SDPs fit, and a thousand dead clients hold a quarter of a gigabyte at most. A single
+/// message may be larger, such as a scrape of all swarms: nobody failed to read anything before it.
 const MAX_QUEUED_BYTES: usize = 256 * 1024;
 
 /// How a connection ends that the server ends.
@@ -44,7 +45,8 @@ impl Outbox {
     /// to look by itself.
     pub(crate) fn push(&self, text: &str, wake: bool) -> bool {
         self.with(wake, |waiting| {
-            if waiting.messages >= MAX_QUEUED || waiting.frames.len() + text.len() > MAX_QUEUED_BYTES {
+            let is_large = !waiting.frames.is_empty() && waiting.frames.len() + text.len() > MAX_QUEUED_BYTES;
+            if waiting.messages >= MAX_QUEUED || is_large {
                 return false;
             }
             waiting.messages += 1;
@@ -112,6 +114,8 @@ mod tests {
         assert_eq!((0..1000).filter(|_| outbox.push("x", true)).count(), MAX_QUEUED);
         let large = "x".repeat(16 * 1024);
         assert!((0..1000).filter(|_| other.push(&large, true)).count() < 16);
+        let single = Outbox::default();
+        assert!(single.push(&"x".repeat(2 * MAX_QUEUED_BYTES), true) && !single.push("x", true));
         other.end(Ending::Close(None));
         other.end(Ending::GiveUp);
         assert_eq!(other.take(&mut vec![1], Waker::noop()), Some(Ending::GiveUp));
