@@ -343,6 +343,10 @@ impl Hub {
         // Without other nodes, a tracker needs no clock.
         let now = if self.bus.is_some() { self.now() } else { Now::default() };
         let mut state = self.lock();
+        // A message that was held may come when its connection is gone: nobody would ever take that peer out.
+        if !state.outboxes.contains_key(&conn) {
+            return;
+        }
         state.messages[Protocol::Tracker as usize] += 1;
         let State { core, tracker, .. } = &mut *state;
         tracker.handle_message_among(conn, message, now, core.directory_mut());
@@ -512,3 +516,6 @@ impl Drop for Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

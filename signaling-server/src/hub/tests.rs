@@ -1,0 +1,25 @@
+//! What the hub keeps of connections, and that it keeps nothing of those that are gone.
+
+use super::*;
+
+const ANNOUNCE: &str = r#"{"action":"announce","info_hash":"aaaaaaaaaaaaaaaaaaaa","peer_id":"-WW0102-000000000001"}"#;
+
+fn hub() -> Arc<Hub> {
+    Hub::new(Config::new([1; 32]), TrackerConfig::default(), None, None, 1)
+}
+
+fn open(hub: &Arc<Hub>, protocol: Protocol, peer: u64) -> Place {
+    hub.open(protocol, PeerId(peer), Location::default())
+}
+
+#[test]
+fn a_held_announce_of_a_connection_that_is_gone_enters_nobody() {
+    let hub = hub();
+    let place = open(&hub, Protocol::Tracker, 1);
+    hub.handle_held(place.conn, Held::Tracker(ANNOUNCE.to_owned()));
+    assert_eq!(hub.counts().tracker.peers, 1);
+    let conn = place.conn;
+    drop(place);
+    hub.handle_held(conn, Held::Tracker(ANNOUNCE.to_owned()));
+    assert_eq!(hub.counts().tracker.peers, 0);
+}
