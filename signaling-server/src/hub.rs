@@ -57,6 +57,8 @@ struct State {
     tracker: Tracker,
     turn: Option<Turn>,
     outboxes: BTreeMap<ConnId, (Protocol, Arc<Outbox>)>,
+    /// How many of them there are, by protocol.
+    open: [usize; 2],
     messages: [u64; 2],
     /// Messages that wait until it is known what other nodes have of their swarm.
     hold: Hold,
@@ -106,6 +108,7 @@ impl Hub {
             tracker: Tracker::new(tracker, seed.rotate_left(32)),
             turn,
             outboxes: BTreeMap::new(),
+            open: [0; 2],
             messages: [0; 2],
             hold: Hold::default(),
             bus: bus.clone(),
@@ -137,6 +140,7 @@ impl Hub {
         let place = Place { conn, protocol, outbox: Arc::clone(&outbox), hub: Arc::clone(self) };
         let mut state = self.lock();
         state.outboxes.insert(conn, (protocol, Arc::clone(&outbox)));
+        state.open[protocol as usize] += 1;
         if let Some(drain) = &state.draining {
             drain.tell(protocol, &outbox);
         }
@@ -167,12 +171,8 @@ impl Hub {
     /// What there is and what was done, for the metrics.
     pub(crate) fn counts(&self) -> HubCounts {
         let state = self.lock();
-        let mut connections = [0; 2];
-        for (protocol, _) in state.outboxes.values() {
-            connections[*protocol as usize] += 1;
-        }
         HubCounts {
-            connections,
+            connections: state.open,
             messages: state.messages,
             core: state.core.counts(),
             tracker: state.tracker.counts(),
@@ -388,7 +388,7 @@ impl State {
                 }
                 Output::Close { conn } => {
                     let code: Option<ErrorCode> = reason.filter(|(of, _)| *of == conn).map(|(_, code)| code);
-                    if let Some((_, outbox)) = self.outboxes.remove(&conn) {
+                    if let Some(outbox) = self.take_out(conn) {
                         outbox.end(Ending::Close(code));
                     }
                 }
@@ -451,9 +451,16 @@ impl State {
         self.pump_bus();
     }
 
+    /// The outbox of a connection that is one no more.
+    fn take_out(&mut self, conn: ConnId) -> Option<Arc<Outbox>> {
+        let (protocol, outbox) = self.outboxes.remove(&conn)?;
+        self.open[protocol as usize] -= 1;
+        Some(outbox)
+    }
+
     /// Ends a connection that does not read, without waiting for it.
     fn give_up(&mut self, conn: ConnId) {
-        if let Some((_, outbox)) = self.outboxes.remove(&conn) {
+        if let Some(outbox) = self.take_out(conn) {
             debug!(conn = conn.0, "closing a connection that does not read");
             outbox.end(Ending::GiveUp);
         }
@@ -505,7 +512,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let conn = self.conn;
         let mut state = self.hub.lock();
-        state.outboxes.remove(&conn);
+        state.take_out(conn);
         state.hold.forget(conn);
         match self.protocol {
             Protocol::Tracker => state.close_tracker(conn),

@@ -23,3 +23,18 @@ fn a_held_announce_of_a_connection_that_is_gone_enters_nobody() {
     hub.handle_held(conn, Held::Tracker(ANNOUNCE.to_owned()));
     assert_eq!(hub.counts().tracker.peers, 0);
 }
+
+#[test]
+fn connections_are_counted_until_they_end_however_they_do() {
+    let hub = hub();
+    let places: Vec<Place> = (0..3).map(|peer| open(&hub, Protocol::Native, peer)).collect();
+    let deaf = open(&hub, Protocol::Tracker, 9);
+    assert_eq!(hub.counts().connections, [3, 1]);
+    // The core closes one that says something before it joins.
+    places[0].message(ClientMessage::Want { count: 1 }, None);
+    assert_eq!(hub.counts().connections, [2, 1]);
+    hub.lock().give_up(deaf.conn);
+    assert_eq!(hub.counts().connections, [2, 0]);
+    drop((places, deaf));
+    assert_eq!(hub.counts().connections, [0, 0]);
+}
