@@ -10,11 +10,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use headwater_rendezvous::RateLimit;
-use headwater_rendezvous::tracker::Message as TrackerMessage;
+use headwater_rendezvous::tracker::{Intent, Message as TrackerMessage};
 use headwater_wire::limits::MAX_SIGNAL_MESSAGE_LEN;
 use headwater_wire::signal::{ClientMessage, ErrorCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::{debug, trace};
 
@@ -52,8 +52,12 @@ pub(crate) struct Guest {
     pub(crate) admission: Arc<Admission>,
     /// What the token in a tracker's URL says.
     pub(crate) claims: Option<Arc<Claims>>,
+    /// Whether a tracker's client has named a swarm.
+    pub(crate) has_announced: bool,
     /// Counted with its address while it is here.
     pub(crate) address: AddressPlace,
+    /// Its room among all connections.
+    pub(crate) seat: OwnedSemaphorePermit,
     pub(crate) metrics: Arc<Metrics>,
     /// Dropped last: the server waits for it when it stops.
     pub(crate) open: watch::Receiver<bool>,
@@ -78,7 +82,7 @@ pub(crate) async fn serve(guest: Guest, stream: Stream, first: Vec<u8>, serving:
     };
     debug!(conn, ?end, "signalling connection ends");
     let Connection { guest, stream, mut writing, written, .. } = connection;
-    let Guest { place, address, metrics, open, .. } = guest;
+    let Guest { place, address, seat, metrics, open, .. } = guest;
     metrics.closed(end.reason());
     // Whatever was answered before the end still goes out.
     let mut queued = Vec::new();
@@ -88,7 +92,7 @@ pub(crate) async fn serve(guest: Guest, stream: Stream, first: Vec<u8>, serving:
     drop(place);
     let unwritten = writing.get(written..).unwrap_or_default();
     let _ = timeout(WRITE_TIMEOUT, finish(stream, protocol, unwritten, end)).await;
-    drop((address, open));
+    drop((address, seat, open));
 }
 
 struct Connection {
@@ -100,6 +104,8 @@ struct Connection {
     offers: RateLimit,
     timing: Timing,
     heard: Instant,
+    /// Until when a tracker's client has to announce something.
+    announce_by: Option<Instant>,
     ping_at: Instant,
     /// Since when nothing could be written although there was something.
     stalled: Option<Instant>,
@@ -116,6 +122,7 @@ impl Connection {
         let Serving { timing, limits } = serving;
         let now = Instant::now();
         let ping_at = now + timing.ping_every;
+        let announce_by = (guest.place.protocol == Protocol::Tracker).then(|| now + timing.first_announce);
         let bucket = |rate| RateLimit::new(guest.place.at(now), rate);
         Self {
             messages: bucket(limits.messages),
@@ -126,9 +133,10 @@ impl Connection {
             decoder: Decoder::new(MAX_MESSAGE),
             timing,
             heard: now,
+            announce_by,
             ping_at,
             stalled: None,
-            timer: Box::pin(sleep_until(ping_at)),
+            timer: Box::pin(sleep_until(announce_by.map_or(ping_at, |by| by.min(ping_at)))),
             is_set: false,
             writing: Vec::new(),
             written: 0,
@@ -141,8 +149,8 @@ impl Connection {
         if !self.is_set || now >= self.timer.deadline() {
             self.is_set = true;
             while self.timer.as_mut().poll(cx).is_ready() {
-                if self.on_timer(now) {
-                    return Poll::Ready(End::Gone);
+                if let Some(end) = self.on_timer(now) {
+                    return Poll::Ready(end);
                 }
             }
         }
@@ -152,12 +160,16 @@ impl Connection {
         self.write(cx)
     }
 
-    /// Pings and looks whether the client still lives; true where it does not.
-    fn on_timer(&mut self, now: Instant) -> bool {
+    /// Pings and looks whether the client still lives and wants something; the end where it does not.
+    fn on_timer(&mut self, now: Instant) -> Option<End> {
         let silent_at = self.heard + self.timing.silence;
         let stuck_at = self.stalled.map(|since| since + WRITE_TIMEOUT);
         if now >= silent_at || stuck_at.is_some_and(|at| now >= at) {
-            return true;
+            return Some(End::Gone);
+        }
+        self.announce_by = self.announce_by.filter(|_| !self.guest.has_announced);
+        if self.announce_by.is_some_and(|by| now >= by) {
+            return Some(End::Refuse(ErrorCode::NotJoined, "nothing was announced: announce, then wait".to_owned()));
         }
         if now >= self.ping_at {
             self.ping_at = now + self.timing.ping_every;
@@ -167,8 +179,8 @@ impl Connection {
             }
         }
         let next = self.ping_at.min(silent_at).min(stuck_at.unwrap_or(silent_at));
-        self.timer.as_mut().reset(next);
-        false
+        self.timer.as_mut().reset(self.announce_by.map_or(next, |by| by.min(next)));
+        None
     }
 
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<End> {
@@ -268,7 +280,7 @@ impl Connection {
 impl Guest {
     /// Handles one message or control frame.
     fn take(
-        &self,
+        &mut self,
         writing: &mut Vec<u8>,
         incoming: &Incoming<'_>,
         may_offer: &mut dyn FnMut(usize) -> bool,
@@ -320,7 +332,7 @@ impl Guest {
         None
     }
 
-    fn tracker(&self, text: &str, may_offer: &mut dyn FnMut(usize) -> bool) -> Option<End> {
+    fn tracker(&mut self, text: &str, may_offer: &mut dyn FnMut(usize) -> bool) -> Option<End> {
         if json::is_too_deep(text) {
             self.place.tracker_refusal(None, "the message is nested too deep");
             return None;
@@ -332,6 +344,7 @@ impl Guest {
         } else if !may_offer(message.offers()) {
             return Some(too_many("too many offers"));
         } else {
+            self.has_announced |= matches!(message.intent(), Intent::Swarm(_));
             self.place.tracker_message(text, message);
         }
         None

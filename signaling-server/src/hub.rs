@@ -14,7 +14,7 @@ use headwater_rendezvous::{
 };
 use headwater_wire::signal::{ClientMessage, ErrorCode, ServerMessage};
 use headwater_wire::{PeerId, SwarmName};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tracing::{debug, error};
 
@@ -44,6 +44,8 @@ pub(crate) enum Protocol {
 pub(crate) struct Hub {
     state: Mutex<State>,
     next_conn: AtomicU64,
+    /// One for each connection that there may be, of either protocol.
+    seats: Arc<Semaphore>,
     epoch: Instant,
     /// When the core wants to be called again.
     timeout: watch::Sender<Option<Now>>,
@@ -103,6 +105,7 @@ impl Hub {
         bus: Option<Arc<Bus>>,
         seed: u64,
     ) -> Arc<Self> {
+        let seats = config.max_connections.min(Semaphore::MAX_PERMITS);
         let state = State {
             core: Rendezvous::new(config, seed),
             tracker: Tracker::new(tracker, seed.rotate_left(32)),
@@ -117,6 +120,7 @@ impl Hub {
         Arc::new(Self {
             state: Mutex::new(state),
             next_conn: AtomicU64::new(0),
+            seats: Arc::new(Semaphore::new(seats)),
             epoch: Instant::now(),
             timeout: watch::Sender::new(None),
             bus,
@@ -131,6 +135,11 @@ impl Hub {
     pub(crate) fn at(&self, instant: Instant) -> Now {
         let since = instant.saturating_duration_since(self.epoch);
         Now(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Room for one more connection, held until its socket is closed.
+    pub(crate) fn seat(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.seats).try_acquire_owned().ok()
     }
 
     /// Adds a connection; in the native protocol it gets the name `fresh`, and is paired by where it is.

@@ -29,6 +29,8 @@ pub(crate) enum Refused {
     Address,
     /// Its token is missing or bad.
     Token,
+    /// The server has as many as it may.
+    Full,
 }
 
 /// Counters that no core keeps.
@@ -37,13 +39,13 @@ pub(crate) struct Metrics {
     started: u64,
     opened: [AtomicU64; 2],
     closed: [AtomicU64; 4],
-    refused: [AtomicU64; 3],
+    refused: [AtomicU64; 4],
     denied: AtomicU64,
 }
 
 const PROTOCOLS: [&str; 2] = ["native", "tracker"];
 const CLOSED: [&str; 4] = ["client", "gone", "error", "drain"];
-const REFUSED: [&str; 3] = ["origin", "address", "token"];
+const REFUSED: [&str; 4] = ["origin", "address", "token", "full"];
 
 impl Metrics {
     pub(crate) fn new() -> Self {

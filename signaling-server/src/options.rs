@@ -21,11 +21,18 @@ pub struct Timing {
     pub ping_every: Duration,
     /// A connection not heard for so long is dead: three pings.
     pub silence: Duration,
+    /// A WebTorrent client that has announced nothing by then is closed. Most announce as they open; Headwater's own have to
+    /// join in a time of the core's.
+    pub first_announce: Duration,
 }
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { ping_every: Duration::from_secs(30), silence: Duration::from_secs(90) }
+        Self {
+            ping_every: Duration::from_secs(30),
+            silence: Duration::from_secs(90),
+            first_announce: Duration::from_secs(60),
+        }
     }
 }
 

@@ -108,6 +108,7 @@ fn refused(shared: &Shared, why: Refused, text: &str) -> Response {
         Refused::Origin => StatusCode::FORBIDDEN,
         Refused::Address => StatusCode::TOO_MANY_REQUESTS,
         Refused::Token => StatusCode::UNAUTHORIZED,
+        Refused::Full => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, format!("{text}\n")).into_response()
 }
@@ -144,6 +145,9 @@ fn upgrade(shared: &Shared, protocol: Protocol, mut request: Request) -> Respons
     let Some(address) = admission.open(client) else {
         return refused(shared, Refused::Address, "too many connections from this address: try again later");
     };
+    let Some(seat) = shared.hub.seat() else {
+        return refused(shared, Refused::Full, "this server is full: try again later");
+    };
     debug!(addr = %client, ?protocol, "WebSocket");
     let upgraded = hyper::upgrade::on(&mut request);
     let (hub, metrics, admission) = (Arc::clone(&shared.hub), Arc::clone(&shared.metrics), Arc::clone(admission));
@@ -160,7 +164,7 @@ fn upgrade(shared: &Shared, protocol: Protocol, mut request: Request) -> Respons
         drop(parts.read_buf);
         metrics.opened(protocol);
         let place = hub.open(protocol, fresh, location);
-        let guest = Guest { place, admission, claims, address, metrics, open };
+        let guest = Guest { place, admission, claims, has_announced: false, address, seat, metrics, open };
         connection::serve(guest, parts.io.into_inner(), first, serving).await;
     });
     response

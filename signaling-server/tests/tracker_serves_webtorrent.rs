@@ -12,7 +12,7 @@ use futures_util::{SinkExt, StreamExt};
 use headwater_signal::Rate;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 const HASH: &str = "aaaaaaaaaaaaaaaaaaaa";
@@ -158,6 +158,42 @@ async fn a_tracker_client_that_answers_no_pings_is_closed() {
     })
     .await
     .expect("the silent one is taken out");
+}
+
+#[tokio::test]
+async fn a_tracker_client_that_announces_nothing_is_closed() {
+    let server = TestServer::start_with(|options| {
+        options.timing.first_announce = Duration::from_secs(2);
+    })
+    .await;
+    let mut peer = Peer::connect(&server, "/announce", 1).await;
+    assert_eq!(peer.incomplete().await, 1);
+    let mut idle = Peer::connect(&server, "/announce", 2).await;
+    idle.socket.send(Message::text("garbage")).await.unwrap();
+    assert!(idle.next().await.unwrap()["failure reason"].is_string());
+    let error = idle.next().await.unwrap();
+    assert!(error["failure reason"].as_str().unwrap().contains("announce"), "{error}");
+    assert_eq!(idle.next().await, None);
+    // The one that came before it and announced is still there.
+    assert_eq!(peer.incomplete().await, 1);
+}
+
+#[tokio::test]
+async fn clients_of_either_protocol_are_refused_by_a_full_server() {
+    let server = TestServer::start_with(|options| options.core.max_connections = 2).await;
+    let native = server.connect().await;
+    let _peer = Peer::connect(&server, "/announce", 1).await;
+    for path in ["/announce", "/", "/v1/signal"] {
+        match connect_async(format!("ws://{}{path}", server.addr)).await {
+            Err(Error::Http(response)) => assert_eq!(response.status().as_u16(), 503, "{path}"),
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+    let metrics = common::http_get(&server, "/metrics").await;
+    assert!(metrics.contains("connections_refused_total{reason=\"full\"} 3"), "{metrics}");
+    drop(native);
+    let freed = async { while connect_async(format!("ws://{}/announce", server.addr)).await.is_err() {} };
+    tokio::time::timeout(PATIENCE, freed).await.expect("whoever leaves makes room");
 }
 
 #[tokio::test]

@@ -75,6 +75,7 @@ impl Settings {
         options.timing = Timing {
             ping_every: Duration::from_secs(all.ping_every.unwrap_or(30).max(1).into()),
             silence: Duration::from_secs(all.silence.unwrap_or(90).max(1).into()),
+            ..Timing::default()
         };
         options.tracker = all.tracker.unwrap_or(true).then(|| tracker(&all));
         options.metrics = all.metrics.unwrap_or(true);
