@@ -18,6 +18,7 @@ use tower_service::Service as _;
 use tracing::debug;
 
 use crate::acme::ACME_ALPN;
+use crate::admission::PlainPlace;
 use crate::net::Stream;
 
 /// A request's head must be there by then, and before it TLS. Also ends connections kept alive without a request.
@@ -44,12 +45,14 @@ pub(crate) struct Accepted {
     pub(crate) drain: watch::Receiver<bool>,
     /// One of the places for HTTP connections, held until this one ends or is upgraded.
     pub(crate) slot: OwnedSemaphorePermit,
+    /// As well, one of its address's.
+    pub(crate) plain: Option<PlainPlace>,
 }
 
 impl Accepted {
     /// Serves it to its end.
     pub(crate) async fn serve(self) {
-        let Self { stream, addr, tls, router, drain, slot } = self;
+        let Self { stream, addr, tls, router, drain, slot, plain } = self;
         debug!(%addr, "connection");
         // Signalling is small messages that somebody waits for.
         if let Err(error) = stream.set_nodelay(true) {
@@ -69,7 +72,7 @@ impl Accepted {
             },
         };
         serve_http(stream, RemoteAddr(addr), router, drain).await;
-        drop(slot);
+        drop((slot, plain));
     }
 }
 

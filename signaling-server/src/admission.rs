@@ -32,6 +32,8 @@ pub struct AdmissionOptions {
     pub token_keys: Option<PathBuf>,
     /// What one address may have.
     pub addresses: AddressLimits,
+    /// Connections at once of one address that are no WebSockets, or not yet; none is no limit. Proxies are not counted.
+    pub plain_connections: Option<u32>,
 }
 
 impl Default for AdmissionOptions {
@@ -43,6 +45,7 @@ impl Default for AdmissionOptions {
             swarms: AllowList::default(),
             token_keys: None,
             addresses: AddressLimits { connections: None, opening: None },
+            plain_connections: None,
         }
     }
 }
@@ -56,6 +59,7 @@ pub(crate) struct Admission {
     swarms: AllowList,
     keys: Option<Followed<Keys>>,
     addresses: Mutex<Addresses>,
+    plain: Mutex<Addresses>,
     epoch: Instant,
 }
 
@@ -75,14 +79,40 @@ pub(crate) struct AddressPlace {
     line: Line,
 }
 
+/// One of the plain connections of a line, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct PlainPlace {
+    admission: Arc<Admission>,
+    /// None for a proxy, which is not counted.
+    line: Option<Line>,
+}
+
 impl Admission {
     pub(crate) fn new(options: AdmissionOptions) -> Result<Arc<Self>, KeysError> {
-        let AdmissionOptions { trusted_proxies, proxy_header, origins, swarms, token_keys, addresses } = options;
+        let AdmissionOptions {
+            trusted_proxies,
+            proxy_header,
+            origins,
+            swarms,
+            token_keys,
+            addresses,
+            plain_connections,
+        } = options;
         let keys = token_keys
             .map(|file| Followed::new("token keys", vec![file.clone()], move || Keys::read(&file)))
             .transpose()?;
         let addresses = Mutex::new(Addresses::new(addresses));
-        Ok(Arc::new(Self { trusted_proxies, proxy_header, origins, swarms, keys, addresses, epoch: Instant::now() }))
+        let plain = Mutex::new(Addresses::new(AddressLimits { connections: plain_connections, opening: None }));
+        Ok(Arc::new(Self {
+            trusted_proxies,
+            proxy_header,
+            origins,
+            swarms,
+            keys,
+            addresses,
+            plain,
+            epoch: Instant::now(),
+        }))
     }
 
     /// The keys, to be followed.
@@ -105,6 +135,14 @@ impl Admission {
         let line = Line::of(addr);
         let open = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).open(self.now(), line);
         open.then(|| AddressPlace { admission: Arc::clone(self), line })
+    }
+
+    /// A place for one more connection of which nothing is known but the address, if that may have one.
+    pub(crate) fn open_plain(self: &Arc<Self>, addr: IpAddr) -> Option<PlainPlace> {
+        let is_proxy = self.trusted_proxies.iter().any(|network| network.contains(addr));
+        let line = (!is_proxy).then(|| Line::of(addr));
+        let open = |line| self.plain.lock().unwrap_or_else(PoisonError::into_inner).open(self.now(), line);
+        line.is_none_or(open).then(|| PlainPlace { admission: Arc::clone(self), line })
     }
 
     fn now(&self) -> Now {
@@ -162,6 +200,14 @@ impl Drop for AddressPlace {
     fn drop(&mut self) {
         let mut addresses = self.admission.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         addresses.close(self.admission.now(), self.line);
+    }
+}
+
+impl Drop for PlainPlace {
+    fn drop(&mut self) {
+        let Some(line) = self.line else { return };
+        let mut plain = self.admission.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        plain.close(self.admission.now(), line);
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use url::Url;
 
 use crate::accept::Accepted;
@@ -192,12 +192,16 @@ async fn accept(listener: &TcpListener, tls: Option<TlsAcceptor>, shared: &Share
                 continue;
             }
         };
+        let Some(plain) = shared.admission.open_plain(addr.ip()) else {
+            debug!(%addr, "too many HTTP connections from this address: one is dropped");
+            continue;
+        };
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
             warn!(limit = MAX_HTTP_CONNECTIONS, "too many HTTP connections: one is dropped");
             continue;
         };
         let (tls, router, drain) = (tls.clone(), router.clone(), shared.drain.subscribe());
-        tokio::spawn(Accepted { stream, addr, tls, router, drain, slot }.serve());
+        tokio::spawn(Accepted { stream, addr, tls, router, drain, slot, plain: Some(plain) }.serve());
     }
 }
 
@@ -208,6 +212,6 @@ pub(crate) async fn serve_for_tests(listener: TcpListener, router: axum::Router)
     let drain = watch::Sender::new(false);
     while let (Ok((stream, addr)), Ok(slot)) = (listener.accept().await, Arc::clone(&slots).acquire_owned().await) {
         let (router, drain) = (router.clone(), drain.subscribe());
-        tokio::spawn(Accepted { stream, addr, tls: None, router, drain, slot }.serve());
+        tokio::spawn(Accepted { stream, addr, tls: None, router, drain, slot, plain: None }.serve());
     }
 }

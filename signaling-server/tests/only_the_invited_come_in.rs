@@ -19,6 +19,8 @@ use headwater_wire::Role;
 use headwater_wire::signal::{ClientMessage, ErrorCode, ServerMessage};
 use ring::hmac;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
@@ -186,6 +188,35 @@ async fn an_address_has_so_many_connections_and_a_trusted_proxy_tells_them_apart
     assert!(!metrics.contains("connections_refused_total{reason=\"address\"} 0"), "{metrics}");
 }
 
+/// Whether a plain request is answered.
+async fn is_answered(server: &TestServer) -> bool {
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    let asked = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await;
+    let mut answer = Vec::new();
+    asked.is_ok() && stream.read_to_end(&mut answer).await.is_ok() && answer.starts_with(b"HTTP/1.1 200")
+}
+
+#[tokio::test]
+async fn sockets_that_say_nothing_take_only_the_places_of_their_own_address() {
+    for (proxies, expected) in [("192.0.2.0/24", false), ("127.0.0.0/8", true)] {
+        let server = TestServer::start_with(|options| {
+            options.admission.plain_connections = Some(3);
+            options.admission.trusted_proxies = vec![proxies.parse().unwrap()];
+        })
+        .await;
+        // WebSockets do not count.
+        let _clients = [server.connect().await, server.connect().await, server.connect().await];
+        let mut silent = Vec::new();
+        for _ in 0..3 {
+            silent.push(TcpStream::connect(server.addr).await.unwrap());
+        }
+        assert_eq!(is_answered(&server).await, expected, "{proxies}");
+        silent.clear();
+        let freed = async { while !is_answered(&server).await {} };
+        tokio::time::timeout(PATIENCE, freed).await.expect("the places are free again");
+    }
+}
+
 #[tokio::test]
 async fn every_peer_gets_a_turn_credential_of_its_own() {
     let server = TestServer::start_with(|options| {
@@ -224,7 +255,7 @@ async fn join_over_tls(server: &TestServer, certificate: &Path) -> Result<(), St
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let tcp = tokio::net::TcpStream::connect(server.addr).await.unwrap();
+    let tcp = TcpStream::connect(server.addr).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let tls = connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await;
     let tls = tls.map_err(|error| error.to_string())?;
@@ -287,7 +318,7 @@ async fn statistics_come_as_events_until_the_server_stops() {
     let addr = server.addr;
     let events = tokio::spawn(async move {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+        let mut stream = TcpStream::connect(addr).await.unwrap();
         let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\naccept: text/event-stream\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut text = String::new();

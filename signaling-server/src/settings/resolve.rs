@@ -21,6 +21,10 @@ const MIN_RESUME_SECRET: usize = 32;
 /// A burst of connections that one address may open, as seconds of its rate: a hall of viewers behind one line reloads.
 const ADDRESS_BURST_SECONDS: u32 = 20;
 
+/// Connections of one address that are no WebSockets, or not yet: a hall of viewers behind one line loads the player, and it
+/// takes sixteen such lines to fill the server.
+const PLAIN_PER_ADDRESS: u32 = 256;
+
 /// What is wrong with the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -150,12 +154,14 @@ fn admission(all: Settings) -> AdmissionOptions {
     let opening =
         (per_second > 0).then(|| Rate { burst: per_second.saturating_mul(ADDRESS_BURST_SECONDS), per_second });
     let list = |list: Option<List<String>>| AllowList::new(list.unwrap_or_default().0);
+    let connections = all.max_connections_per_address.filter(|most| *most > 0);
     AdmissionOptions {
         trusted_proxies: all.trusted_proxy.unwrap_or_default().0,
         proxy_header: all.proxy_header.unwrap_or_default(),
         origins: list(all.origins),
         swarms: list(all.swarms),
         token_keys: all.token_keys,
-        addresses: AddressLimits { connections: all.max_connections_per_address.filter(|most| *most > 0), opening },
+        addresses: AddressLimits { connections, opening },
+        plain_connections: connections.map(|most| most.min(PLAIN_PER_ADDRESS)),
     }
 }
