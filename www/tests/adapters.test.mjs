@@ -15,39 +15,9 @@ const NOWHERE = "ws://127.0.0.1:9/v1/signal";
 
 /** What a page of each player does: `options` is Headwater's, `video` and `src` are what is played where. */
 const PLAYERS = {
-  "hls.js 1.6": {
-    playlist: "master.m3u8",
-    script: `
-      const { default: Hls } = await import("/lib/hls16.mjs");
-      const { hls, statsOf } = await import("/headwater.js");
-      const player = new Hls(hls(options));
-      player.on(Hls.Events.ERROR, (_, data) => data.fatal && fail(data.details));
-      player.loadSource(src);
-      player.attachMedia(video);
-      window.stats = () => statsOf(player);`,
-  },
-  "hls.js 1.6 light": {
-    playlist: "media_0.m3u8",
-    script: `
-      const { default: Hls } = await import("/lib/hls16-light.mjs");
-      const { hls, statsOf } = await import("/headwater.js");
-      const player = new Hls(hls(options));
-      player.on(Hls.Events.ERROR, (_, data) => data.fatal && fail(data.details));
-      player.loadSource(src);
-      player.attachMedia(video);
-      window.stats = () => statsOf(player);`,
-  },
-  "hls.js 1.7 light": {
-    playlist: "media_0.m3u8",
-    script: `
-      const { default: Hls } = await import("/lib/hls17-light.mjs");
-      const { hls, statsOf } = await import("/headwater.js");
-      const player = new Hls(hls(options));
-      player.on(Hls.Events.ERROR, (_, data) => data.fatal && fail(data.details));
-      player.loadSource(src);
-      player.attachMedia(video);
-      window.stats = () => statsOf(player);`,
-  },
+  "hls.js 1.6": { playlist: "master.m3u8", script: hlsjs("hls16") },
+  "hls.js 1.6 light": { playlist: "media_0.m3u8", script: hlsjs("hls16-light") },
+  "hls.js 1.7 light": { playlist: "media_0.m3u8", script: hlsjs("hls17-light") },
   "Shaka with DASH": { playlist: "stream.mpd", library: "/lib/shaka.js", script: shaka() },
   "Shaka with HLS": { playlist: "master.m3u8", library: "/lib/shaka.js", script: shaka() },
   "dash.js": {
@@ -84,6 +54,18 @@ const PLAYERS = {
       source.endOfStream();`,
   },
 };
+
+/** hls.js of the build in this file of /lib. */
+function hlsjs(build) {
+  return `
+      const { default: Hls } = await import("/lib/${build}.mjs");
+      const { hls, statsOf } = await import("/headwater.js");
+      const player = new Hls(hls(options));
+      player.on(Hls.Events.ERROR, (_, data) => data.fatal && fail(data.details));
+      player.loadSource(src);
+      player.attachMedia(video);
+      window.stats = () => statsOf(player);`;
+}
 
 function shaka() {
   return `

@@ -98,7 +98,7 @@ impl Bench {
         self.input(Input::Control { peer: PeerId(peer), frame: &encode_control(message) })
     }
 
-    fn connect(&mut self, peer: u64) {
+    fn connect(&mut self, peer: u64) -> Vec<Output> {
         self.input(Input::PeerConnected { peer: PeerId(peer) });
         let hello = Hello {
             version: 1,
@@ -109,7 +109,7 @@ impl Bench {
             features: vec![],
             required: vec![],
         };
-        self.say(peer, &Message::Hello(hello));
+        self.say(peer, &Message::Hello(hello))
     }
 
     fn demand(&mut self, seq: u64) -> Vec<Output> {
@@ -302,17 +302,7 @@ fn a_newcomer_is_told_which_part_of_a_segment_is_being_fetched() {
     }
     let outputs = bench.wait(3_000);
     assert_eq!(fetches(&outputs), [Some(ByteRange { start: 2 * 65_536, end: 4 * 65_536 })]);
-    bench.input(Input::PeerConnected { peer: PeerId(5) });
-    let hello = Hello {
-        version: 1,
-        role: Role::Viewer,
-        max_frame: 65_536,
-        uploads: true,
-        nonce: 5,
-        features: vec![],
-        required: vec![],
-    };
-    let told = messages(&bench.say(5, &Message::Hello(hello)), 5);
+    let told = messages(&bench.connect(5), 5);
     let rest = ChunkRange { first: ChunkIndex(2), count: 2 };
     assert!(told.contains(&Message::Fetching { segment: segment(8), chunks: Some(rest) }), "{told:?}");
 }
