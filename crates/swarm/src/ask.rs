@@ -119,14 +119,17 @@ impl Engine {
         // What is overdue may come any moment, or as much later again.
         let left = due.passed(now).max(now.passed(asked) / 2);
         let (peer, predicted) = self.best_source(chunk, len, slack, Some(slow))?;
-        if predicted + predicted / 2 + MOVE_GAIN >= left {
+        // The publisher pays for what a seed sends: a viewer that may still be in time keeps the ask.
+        let is_seed = |peer| self.neighbours.get(&peer).is_some_and(Neighbour::is_seed);
+        let costs = is_seed(peer) && !is_seed(slow) && due > now;
+        if costs || predicted + predicted / 2 + MOVE_GAIN >= left {
             return None;
         }
         self.take_back(slow, chunk);
         if due < now
             && let Some(neighbour) = self.neighbours.get_mut(&slow)
         {
-            neighbour.was_slow();
+            neighbour.was_slow(now);
         }
         Some((peer, predicted))
     }

@@ -136,7 +136,7 @@ impl Engine {
     /// Gives a fetch of a part up for one of all that is missing, where the rest would be late otherwise.
     pub(crate) fn widen_fetch(&mut self, id: SegmentId, slack: Span) {
         let Some(segment) = self.segments.get(&id) else { return };
-        if segment.demands.is_empty() || segment.differs || !segment.is_fetched_in_part() {
+        if segment.fetch.is_none() || segment.demands.is_empty() || segment.differs || !segment.is_fetched_in_part() {
             return;
         }
         let rescue = self.rescue_at(segment, slack);
@@ -213,7 +213,7 @@ impl Engine {
             return None;
         }
         // A seed that keeps up will have it in a moment; one that has stopped falls behind, and the election counts again.
-        if self.ready().any(|(_, neighbour)| neighbour.is_seed() && neighbour.is_near(id)) {
+        if self.ready().any(|(_, neighbour)| neighbour.is_reliable_seed() && neighbour.is_near(id)) {
             return Some(Plan::Wait);
         }
         let Some(place) = order.iter().position(|nonce| *nonce == self.nonce) else { return Some(Plan::Wait) };
@@ -297,14 +297,16 @@ impl Engine {
             let window = last.seq.0.saturating_sub(2)..=last.seq.0.saturating_add(MAX_UNDER_WAY as u64);
             last.track == id.track && window.contains(&id.seq.0)
         });
-        if is_ahead && self.note_under_way(id, chunks) && self.timeline.is_live(id.track) {
+        if is_ahead && self.note_under_way(id, chunks, false) && self.timeline.is_live(id.track) {
             self.tell_viewers(&[Message::Fetching { segment: id, chunks }], Some(peer));
         }
     }
 
-    /// Returns whether that is news.
-    pub(crate) fn note_under_way(&mut self, id: SegmentId, chunks: Option<ChunkRange>) -> bool {
+    /// Notes a fetch, this peer's own or another's. Returns whether that is news: a claim of which there was no sign for long
+    /// keeps no other from counting.
+    pub(crate) fn note_under_way(&mut self, id: SegmentId, chunks: Option<ChunkRange>, own: bool) -> bool {
         let now = self.now;
+        let lately = now - self.patience();
         if self.under_way.len() >= MAX_UNDER_WAY && !self.under_way.contains_key(&id) {
             let oldest = self.under_way.iter().map(|(id, under_way)| (under_way.last(), id)).min();
             if let Some((_, oldest)) = oldest {
@@ -313,12 +315,24 @@ impl Engine {
         }
         let range = chunks.unwrap_or(ALL_CHUNKS);
         let under_way = self.under_way.or_insert_with(id, UnderWay::default);
+        under_way.claims.retain(|(_, at)| *at > lately);
+        if own && under_way.claims.len() >= MAX_CLAIMS {
+            under_way.claims.remove(0);
+        }
         let known = under_way.claims.iter().any(|(other, _)| other.first <= range.first && range.end() <= other.end());
         if known || under_way.claims.len() >= MAX_CLAIMS {
             return false;
         }
         under_way.claims.push((range, now));
         true
+    }
+
+    /// A fetch of this peer's has come to nothing.
+    pub(crate) fn forget_claim(&mut self, id: SegmentId, chunks: Option<ChunkRange>) {
+        if let Some(under_way) = self.under_way.get_mut(&id) {
+            let range = chunks.unwrap_or(ALL_CHUNKS);
+            under_way.claims.retain(|(claim, _)| *claim != range);
+        }
     }
 
     /// A neighbour holds chunks of what somebody fetches: so the fetch goes on.

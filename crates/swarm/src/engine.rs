@@ -189,7 +189,7 @@ impl Engine {
             self.stand();
             self.schedule_downloads();
             self.schedule_uploads();
-            self.finish_spreading();
+            self.spread();
             self.flush_announcements();
             self.stay_within_budget();
         }

@@ -150,7 +150,7 @@ impl Engine {
                 return true;
             }
         };
-        let is_ping = matches!(message, Message::Ping { .. } | Message::Pong { .. });
+        let is_ping = ready && matches!(message, Message::Ping { .. } | Message::Pong { .. });
         match message {
             Message::Hello(hello) if !ready => self.on_hello(peer, hello),
             Message::Bye { .. } => {

@@ -25,10 +25,13 @@ pub(crate) const MAX_ASKS: usize = 128;
 /// Most chunks remembered as not to be asked of a neighbour for a while.
 const MAX_AVOIDED: usize = 256;
 
-/// Control messages a neighbour may send a second: fifty times what one sends in a busy swarm of a thousand; and at once: a
-/// minute's worth of one that was asleep, or all it holds.
-const MESSAGES_A_SECOND: f64 = 500.0;
-const MESSAGE_BURST: f64 = 4000.0;
+/// A neighbour may send a control message so often, which is fifty times what one sends in a busy swarm of a thousand; and so many
+/// at once: a minute's worth of one that was asleep, or all it holds.
+const MESSAGE_EVERY: Span = Span::from_millis(2);
+const MESSAGE_BURST: u32 = 4000;
+
+/// Chunks that are late within this time of each other are late together.
+const ONCE_SLOW: Span = Span::from_millis(500);
 
 /// Most segments remembered as asked about.
 const MAX_QUESTIONED: usize = 64;
@@ -67,6 +70,15 @@ pub(crate) struct Ask {
     pub(crate) expires: Now,
 }
 
+/// A chunk on its way out to a neighbour.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sending {
+    pub(crate) len: u32,
+    pub(crate) since: Now,
+    /// Nothing else was on its way to it.
+    pub(crate) alone: bool,
+}
+
 /// One neighbour.
 #[derive(Debug)]
 pub(crate) struct Neighbour {
@@ -80,10 +92,14 @@ pub(crate) struct Neighbour {
     avoided: SortedMap<ChunkId, Now>,
     /// What it asked of this peer and is waiting to be sent, with its deadline.
     pub(crate) wants: SortedMap<ChunkId, Now>,
-    /// What the shell is sending it now: how many bytes, and since when.
-    pub(crate) sending: SortedMap<ChunkId, (u32, Now)>,
+    /// What the shell is sending it now.
+    pub(crate) sending: SortedMap<ChunkId, Sending>,
+    /// The shortest time that a chunk took to leave for it.
+    quickest: Option<Span>,
     /// When catalogue entries or hashes of a segment were last asked of it.
     pub(crate) questions: SortedMap<SegmentId, Now>,
+    /// When it last was slow; see [`Neighbour::was_slow`].
+    slow_at: Now,
     /// Asks that ran out in a row.
     pub(crate) strikes: u32,
     /// The ping that has not been answered.
@@ -92,7 +108,7 @@ pub(crate) struct Neighbour {
     pub(crate) pinged: Now,
     pub(crate) last_heard: Now,
     /// Control messages it may still send before it is a flood; see [`Neighbour::is_flooding`].
-    credit: f64,
+    credit: u32,
     credited: Now,
     rate: Option<f64>,
     round_trip: Option<Span>,
@@ -110,7 +126,9 @@ impl Neighbour {
             avoided: SortedMap::default(),
             wants: SortedMap::default(),
             sending: SortedMap::default(),
+            quickest: None,
             questions: SortedMap::default(),
+            slow_at: Now::default(),
             strikes: 0,
             ping: None,
             pinged: now,
@@ -131,6 +149,11 @@ impl Neighbour {
         self.hello.as_ref().is_some_and(|hello| hello.role == Role::Seed)
     }
 
+    /// Whether it is a seed that does what seeds are for.
+    pub(crate) fn is_reliable_seed(&self) -> bool {
+        self.is_seed() && self.gives() && self.strikes == 0
+    }
+
     pub(crate) fn gives(&self) -> bool {
         self.hello.as_ref().is_some_and(|hello| hello.uploads)
     }
@@ -141,10 +164,13 @@ impl Neighbour {
 
     /// Counts a control message that comes now. Says whether it is one too many.
     pub(crate) fn is_flooding(&mut self, now: Now) -> bool {
-        let earned = now.passed(self.credited).as_secs_f64() * MESSAGES_A_SECOND;
-        self.credit = (self.credit + earned).min(MESSAGE_BURST) - 1.0;
-        self.credited = now;
-        self.credit < 0.0
+        let earned = now.passed(self.credited).over(MESSAGE_EVERY).min(MESSAGE_BURST);
+        if earned > 0 {
+            self.credit = (self.credit + earned).min(MESSAGE_BURST);
+            self.credited = now;
+        }
+        self.credit = self.credit.saturating_sub(1);
+        self.credit == 0
     }
 
     // What it holds.
@@ -274,6 +300,18 @@ impl Neighbour {
         self.asked_bytes < window
     }
 
+    /// A chunk has left for it after `took`. Gives the shortest time that one takes, which is forgotten slowly.
+    pub(crate) fn left_after(&mut self, took: Span) -> Span {
+        let quickest = self.quickest.map_or(took, |old| took.min(old + old / 256));
+        self.quickest = Some(quickest);
+        quickest
+    }
+
+    /// How long a chunk may take to leave for it before something is wrong with the path.
+    pub(crate) fn send_patience(&self) -> Span {
+        self.quickest.map_or(Span::from_secs(1), |quickest| (quickest * 3).max(Span::from_millis(250)))
+    }
+
     /// How long one more chunk of `len` bytes would take to come.
     pub(crate) fn predict(&self, len: u32) -> Span {
         let bytes = self.asked_bytes + u64::from(len);
@@ -301,7 +339,12 @@ impl Neighbour {
     }
 
     /// It did not begin to send a chunk when it should have: another was asked.
-    pub(crate) fn was_slow(&mut self) {
+    pub(crate) fn was_slow(&mut self, now: Now) {
+        // What was asked at once is late at once: that is one time.
+        if now.passed(self.slow_at) < ONCE_SLOW {
+            return;
+        }
+        self.slow_at = now;
         self.rate = Some((self.rate.unwrap_or(FIRST_RATE) * 0.8).max(SLOWEST_RATE));
     }
 

@@ -23,10 +23,9 @@ const FETCH_STALL: Span = Span::from_secs(8);
 /// Failed HTTP requests in a row after which the player's own loader may try.
 const MAX_FAILURES: u32 = 4;
 
-/// How many candidates look for a new live segment in the catalogue file at once, and how long the other candidates and
-/// the other viewers wait to hear of it before they look too.
-const CATALOGUE_READERS: usize = 4;
-const CATALOGUE_BACKUP: Span = Span::from_millis(300);
+/// From one candidate to the next that looks for a new live segment in the catalogue file, and how long the other viewers wait
+/// to hear of it before they look too.
+const CATALOGUE_STEP: Span = Span::from_millis(100);
 const CATALOGUE_HEARSAY: Span = Span::from_millis(1500);
 
 /// Between two looks at the catalogue file: while entries are missing, and where there was no file.
@@ -85,7 +84,8 @@ impl Engine {
         self.fetches.insert(fetch, id);
         self.cancel_fetched_asks(id);
         self.emit(Output::Fetch { fetch, segment: id, range });
-        if self.note_under_way(id, chunks) && self.config.uploads {
+        self.note_under_way(id, chunks, true);
+        if self.config.uploads {
             self.tell_viewers(&[Message::Fetching { segment: id, chunks }], None);
         }
         self.wake_at(now + FETCH_STALL);
@@ -99,6 +99,7 @@ impl Engine {
     pub(crate) fn abort_fetch(&mut self, id: SegmentId) {
         let Some(fetch) = self.segments.get_mut(&id).and_then(|segment| segment.fetch.take()) else { return };
         self.fetches.remove(&fetch.id);
+        self.forget_claim(id, fetch.chunks());
         self.emit(Output::AbortFetch { fetch: fetch.id });
     }
 
@@ -213,8 +214,8 @@ impl Engine {
 
     pub(crate) fn on_fetch_failed(&mut self, fetch: FetchId, status: Option<u16>) {
         let Some(id) = self.fetches.remove(&fetch) else { return };
-        if let Some(segment) = self.segments.get_mut(&id) {
-            segment.fetch = None;
+        if let Some(failed) = self.segments.get_mut(&id).and_then(|segment| segment.fetch.take()) {
+            self.forget_claim(id, failed.chunks());
         }
         self.on_origin_failed(id, status);
     }
@@ -280,8 +281,7 @@ impl Engine {
                 let place = order.iter().position(|nonce| *nonce == self.nonce);
                 match place {
                     _ if order.is_empty() => since,
-                    Some(place) if place < CATALOGUE_READERS => since,
-                    Some(_) => since + CATALOGUE_BACKUP,
+                    Some(place) => since + CATALOGUE_STEP * place as u32,
                     None => since + CATALOGUE_HEARSAY,
                 }
             })

@@ -21,6 +21,7 @@ impl Engine {
         let ahead = self.want_ahead();
         self.drop_unwanted(&ahead);
         let now = self.now;
+        let prefetch = Span::from(self.config.prefetch);
         let slack = |id: SegmentId| self.timeline.slack(now, id).unwrap_or(Span::ZERO);
         let wanted: SortedSet<(Span, SegmentId)> = self.active.iter().map(|id| (slack(id), id)).collect();
         for (slack, id) in wanted.iter() {
@@ -33,7 +34,12 @@ impl Engine {
                 self.plan_http(id, slack);
             }
             self.seek_knowledge(id);
-            self.ask_peers(id, slack);
+            // A player that fills minutes of buffer would keep its neighbours' uplinks from those that are about to run dry.
+            if slack <= prefetch {
+                self.ask_peers(id, slack);
+            } else {
+                self.wake_at(now + slack.saturating_sub(prefetch));
+            }
         }
         self.look_for_catalogue();
     }

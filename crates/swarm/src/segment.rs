@@ -21,6 +21,15 @@ pub(crate) struct Fetch {
     pub(crate) bytes: u64,
 }
 
+impl Fetch {
+    /// The chunks it brings; `None` for all of them.
+    pub(crate) fn chunks(&self) -> Option<ChunkRange> {
+        let range = self.range?;
+        let (first, end) = (range.start / CHUNK_LEN, range.end.div_ceil(CHUNK_LEN));
+        Some(ChunkRange { first: ChunkIndex(first), count: end.saturating_sub(first) })
+    }
+}
+
 /// Bytes by source, and when they came: what the player's bandwidth estimate is told.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Arrival {
@@ -108,9 +117,7 @@ impl Segment {
 
     /// The chunks that the fetch under way brings; `None` for all of them.
     pub(crate) fn fetched_chunks(&self) -> Option<ChunkRange> {
-        let range = self.fetch?.range?;
-        let (first, end) = (range.start / CHUNK_LEN, range.end.div_ceil(CHUNK_LEN));
-        Some(ChunkRange { first: ChunkIndex(first), count: end.saturating_sub(first) })
+        self.fetch?.chunks()
     }
 
     /// Whether the fetch under way leaves something out that is not here.

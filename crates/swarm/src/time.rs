@@ -79,6 +79,11 @@ impl Span {
         self.0 / 1_000
     }
 
+    /// How many times `step` is in it; saturates.
+    pub(crate) fn over(self, step: Self) -> u32 {
+        u32::try_from(self.0 / step.0.max(1)).unwrap_or(u32::MAX)
+    }
+
     pub(crate) fn scaled(self, factor: f64) -> Self {
         Self((self.0 as f64 * factor) as u64)
     }

@@ -90,6 +90,11 @@ impl Timeline {
         self.places.ends(track).map(|(_, last)| last)
     }
 
+    /// How long a listed segment plays.
+    pub(crate) fn duration(&self, segment: SegmentId) -> Option<Span> {
+        self.place(segment).map(|place| place.duration)
+    }
+
     /// Whether `track` is live.
     pub(crate) fn is_live(&self, track: TrackId) -> bool {
         self.tracks.get(&track).is_some_and(|live| *live)

@@ -3,11 +3,12 @@
 use alloc::vec::Vec;
 
 use headwater_wire::frame::piece_len;
+use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{ChunkId, ChunkRange, Message, PeerId, RejectReason, SegmentId};
 
 use crate::engine::Engine;
 use crate::io::Output;
-use crate::neighbour::MAX_ASKS;
+use crate::neighbour::{MAX_ASKS, Neighbour, Sending};
 use crate::time::{Now, Span};
 
 /// Chunks handed to the shell for one neighbour at once: one being written and one to follow without a pause.
@@ -16,21 +17,17 @@ const MAX_SENDING: usize = 2;
 /// How much of the cap may be used at once after a pause: a chunk, or a tenth of a second's worth.
 const BURST: Span = Span::from_millis(100);
 
-/// A send that takes longer than this waits for its own path, not for this peer's line: it does not keep others back.
-const STUCK: Span = Span::from_millis(250);
-
-/// Between these two lies how long a chunk should take to leave: shorter, and the line has room for more at once; longer,
-/// and what is sent at once only delays each other.
-const QUICK: Span = Span::from_millis(80);
-const SLOW: Span = Span::from_millis(160);
+/// What is due within this time is urgent.
+const SOON: Span = Span::from_secs(5);
 
 /// Fewest, first and most chunks sent at once to all neighbours together.
 const MIN_SLOTS: f64 = 2.0;
-const FIRST_SLOTS: f64 = 4.0;
+const FIRST_SLOTS: f64 = 2.0;
 const MAX_SLOTS: f64 = 256.0;
 
 /// How many chunks are sent at once, all neighbours together. Few: a chunk that has arrived is passed on at once, while
-/// many that share the line all arrive late. So the number follows the time that one takes to leave.
+/// many that share the line all arrive late. So the number follows the time that one takes to leave, beside the shortest time
+/// that one to the same neighbour took: a slow path alone says nothing of this peer's line.
 #[derive(Debug)]
 pub(crate) struct Slots {
     count: f64,
@@ -43,12 +40,12 @@ impl Slots {
         Self { count: FIRST_SLOTS, short: false }
     }
 
-    /// A chunk has left after `took`.
-    fn learn(&mut self, took: Span) {
-        if took > SLOW {
+    /// A chunk has left after `took`, to a neighbour to whom one took `quickest` at least.
+    fn learn(&mut self, took: Span, quickest: Span) {
+        if took > quickest + quickest / 2 + Span::from_millis(30) {
             self.count = (self.count * 0.95).max(MIN_SLOTS);
-        } else if took < QUICK && self.short {
-            self.count = (self.count + 0.25).min(MAX_SLOTS);
+        } else if self.short && took < quickest + quickest / 8 + Span::from_millis(10) {
+            self.count = (self.count + 0.5).min(MAX_SLOTS);
         }
     }
 }
@@ -115,22 +112,40 @@ impl Engine {
 
     pub(crate) fn on_chunk_sent(&mut self, peer: PeerId, chunk: ChunkId) {
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
-        if let Some((len, since)) = neighbour.sending.remove(&chunk) {
-            self.stats.uploaded_bytes += u64::from(len);
-            self.slots.learn(self.now.passed(since));
+        let Some(sending) = neighbour.sending.remove(&chunk) else { return };
+        self.stats.uploaded_bytes += u64::from(sending.len);
+        // One that had to wait for another to the same neighbour, or is short, tells of that.
+        if sending.alone && sending.len == CHUNK_LEN {
+            let took = self.now.passed(sending.since);
+            let quickest = neighbour.left_after(took);
+            self.slots.learn(took, quickest);
         }
     }
 
     pub(crate) fn schedule_uploads(&mut self) {
         let now = self.now;
-        let under_way = self.neighbours.values().flat_map(|neighbour| neighbour.sending.values());
-        let stuck_at: Vec<Now> = under_way.map(|(_, since)| *since + STUCK).filter(|at| *at > now).collect();
-        let mut used = stuck_at.len();
+        // A send that takes very long waits for its own path, not for this peer's line: it does not keep others back.
+        let sending = |neighbour: &Neighbour| {
+            let patience = neighbour.send_patience();
+            neighbour.sending.values().map(move |sending| sending.since + patience).collect::<Vec<Now>>()
+        };
+        let mut counted: Vec<Now> = self.neighbours.values().flat_map(sending).filter(|until| *until > now).collect();
         self.slots.short = false;
         loop {
-            // The neighbour that is being sent the least has its turn, so that nobody gains by claiming to be in a hurry. Of
-            // equals, the chunk that was sent the fewest times: who gets it passes it on, and others need not ask here.
-            // Then the one whose deadline is nearest.
+            if counted.len() >= self.slots.count as usize {
+                let has_more =
+                    |neighbour: &Neighbour| neighbour.sending.len() < MAX_SENDING && !neighbour.wants.is_empty();
+                self.slots.short = self.neighbours.values().any(has_more);
+                if self.slots.short
+                    && let Some(at) = counted.iter().min()
+                {
+                    self.wake_at(*at);
+                }
+                return;
+            }
+            // What is due soon goes before what fills a buffer. Then the neighbour that is being sent the least has its turn,
+            // so that nobody gains much by claiming to be in a hurry; of equals, the chunk that was sent the fewest times: who
+            // gets it passes it on, and others need not ask here. Then the one whose deadline is nearest.
             let segments = &self.segments;
             let times_sent = |chunk: ChunkId| {
                 let segment = segments.get(&chunk.segment);
@@ -141,23 +156,18 @@ impl Engine {
                 .iter()
                 .filter(|(_, neighbour)| neighbour.sending.len() < MAX_SENDING)
                 .filter_map(|(peer, neighbour)| {
-                    let wants = neighbour.wants.iter().map(|(chunk, at)| (times_sent(chunk), *at, chunk));
-                    let (times, deadline, chunk) = wants.min()?;
-                    Some((neighbour.sending.len(), times, deadline, peer, chunk))
+                    let wants =
+                        neighbour.wants.iter().map(|(chunk, at)| (*at > now + SOON, times_sent(chunk), *at, chunk));
+                    let (later, times, deadline, chunk) = wants.min()?;
+                    Some((later, neighbour.sending.len(), times, deadline, peer, chunk))
                 })
                 .min();
             let Some((.., peer, chunk)) = next else { return };
-            if used >= self.slots.count as usize {
-                self.slots.short = true;
-                if let Some(at) = stuck_at.iter().min() {
-                    self.wake_at(*at);
-                }
-                return;
-            }
             if let Some(at) = self.allowance.ready_at(now) {
                 return self.wake_at(at);
             }
-            used += 1;
+            let patience = self.neighbours.get(&peer).map_or(Span::ZERO, Neighbour::send_patience);
+            counted.push(now + patience);
             self.send_chunk(peer, chunk);
         }
     }
@@ -173,7 +183,8 @@ impl Engine {
             let reason = RejectReason::NotHeld;
             return self.send(peer, &Message::Reject { segment: chunk.segment, chunks, reason });
         };
-        neighbour.sending.insert(chunk, (len, self.now));
+        let alone = neighbour.sending.is_empty();
+        neighbour.sending.insert(chunk, Sending { len, since: self.now, alone });
         if let Some(segment) = self.segments.get_mut(&chunk.segment) {
             let place = chunk.index.0 as usize;
             if segment.sent.len() <= place {

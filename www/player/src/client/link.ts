@@ -2,8 +2,11 @@
 
 import type { SignalData } from "./signal.js";
 
-/** A channel with more than this waiting to be sent is full; it has room again at half. */
-const MAX_BUFFERED = 256 * 1024;
+/** A channel with more than this waiting to be sent is full. */
+const MAX_BUFFERED = 64 * 1024;
+
+/** With no more than this waiting, a chunk has left: what the engine learns from must not be what the browser still holds. */
+const LEFT = 16 * 1024;
 
 /** A connection that is not open after this is not going to be. */
 const OPEN_WITHIN_MS = 15_000;
@@ -52,7 +55,7 @@ export class Link {
     const pc = (this.#pc = new RTCPeerConnection(ice));
     const channel = (this.#channel = pc.createDataChannel("headwater", { negotiated: true, id: 0, ordered: true }));
     channel.binaryType = "arraybuffer";
-    channel.bufferedAmountLowThreshold = MAX_BUFFERED / 2;
+    channel.bufferedAmountLowThreshold = LEFT;
     channel.onopen = () => {
       clearTimeout(this.#opening);
       events.open();
@@ -170,10 +173,12 @@ export class Link {
 
   #pump(): void {
     for (let chunk = this.#chunks[0]; chunk && this.isOpen; chunk = this.#chunks[0]) {
-      if (this.#channel.bufferedAmount > MAX_BUFFERED) return;
+      const waiting = this.#channel.bufferedAmount;
       if (chunk.at < chunk.bytes.length) {
+        if (waiting > MAX_BUFFERED) return;
         this.#sendPiece(chunk);
       } else {
+        if (waiting > LEFT) return;
         this.#chunks.shift();
         this.#events.chunkSent(chunk.header);
       }
