@@ -22,6 +22,7 @@ impl Engine {
         self.drop_unwanted(&ahead);
         let now = self.now;
         let prefetch = Span::from(self.config.prefetch);
+        let full = self.timeline.buffered(now) > prefetch;
         let slack = |id: SegmentId| self.timeline.slack(now, id).unwrap_or(Span::ZERO);
         let wanted: SortedSet<(Span, SegmentId)> = self.active.iter().map(|id| (slack(id), id)).collect();
         for (slack, id) in wanted.iter() {
@@ -35,7 +36,7 @@ impl Engine {
             }
             self.seek_knowledge(id);
             // A player that fills minutes of buffer would keep its neighbours' uplinks from those that are about to run dry.
-            if slack <= prefetch {
+            if !full || slack <= prefetch {
                 self.ask_peers(id, slack);
             } else {
                 self.wake_at(now + slack.saturating_sub(prefetch));

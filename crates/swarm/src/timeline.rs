@@ -85,6 +85,12 @@ impl Timeline {
         place.start.later(place.duration) >= position
     }
 
+    /// How much the player has to play without a gap.
+    pub(crate) fn buffered(&self, now: Now) -> Span {
+        let Some((position, (_, playhead))) = self.position(now).zip(self.playhead) else { return Span::ZERO };
+        playhead.buffered_to.beyond(position)
+    }
+
     /// The last segment that the playlist of `track` lists.
     pub(crate) fn last(&self, track: TrackId) -> Option<SeqNo> {
         self.places.ends(track).map(|(_, last)| last)
