@@ -69,7 +69,7 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
         memory: MEMORY,
         upload_cap: None,
         viewers: 256,
-        also_trusted: Vec::new(),
+        further: Vec::new(),
         cache: None,
         transport: RtcTransport::default(),
     };

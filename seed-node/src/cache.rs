@@ -258,4 +258,22 @@ mod tests {
         assert!(cache.load(&a, None).is_none());
         assert_eq!(cache.bytes(), 0);
     }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_disk_without_space_keeps_nothing_half_and_seeding_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = DiskCache::open(folder.path(), 1 << 20).unwrap();
+        let (a, b) = (url("http://o/a.ts"), url("http://o/b.ts"));
+        // Every write to it fails as on a full disk.
+        let part = folder.path().join(name(&a, None)).with_extension("part");
+        std::os::unix::fs::symlink("/dev/full", part).unwrap();
+        cache.store(&a, None, &Validator::default(), &[1; 9000]);
+        assert!(cache.load(&a, None).is_none());
+        assert!(cache.complained.load(Ordering::Relaxed), "it is said once");
+        assert_eq!((cache.bytes(), fs::read_dir(folder.path()).unwrap().count()), (0, 0));
+        cache.store(&b, None, &Validator::default(), &[2; 9000]);
+        assert_eq!(&cache.load(&b, None).unwrap().bytes[..], &[2; 9000], "as soon as there is room again");
+        assert!(!cache.complained.load(Ordering::Relaxed));
+    }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use headwater_seed::http::{Http, HttpError};
 use headwater_seed::key::{Key, KeyError, public_path};
 use headwater_seed::origin::SourceError;
+use headwater_seed::progress::Progress;
 use headwater_seed::settings::SettingsError;
 use headwater_seed::sign::Signer;
 use headwater_seed::sign::check::CheckError;
@@ -50,7 +51,7 @@ pub(crate) enum CommandError {
     Folder(#[from] FolderError),
     #[error("{0} things are wrong, see above; what could be signed is signed")]
     Several(usize),
-    #[error("{0}; give another port with --udp-port, or let the system choose with 0")]
+    #[error("{0}; give another port with --udp-port or --tcp-port, or let the system choose with 0")]
     Bind(io::Error),
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -104,15 +105,20 @@ fn swarm_name(given: Option<String>, source: &Url, key: Option<&Key>) -> Result<
 }
 
 pub(crate) async fn sign(args: SignArgs) -> Result<(), CommandError> {
-    let key = Key::load(&args.key)?;
+    let keys = args.key.iter().map(|file| Key::load(file)).collect::<Result<Vec<_>, _>>()?;
     match Url::parse(&args.source) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => {
-            let swarm = swarm_name(args.swarm, &url, Some(&key))?;
-            let signer = Signer::new(key, Scope::of_swarm(&swarm));
+            let signer = |key: Key| {
+                let swarm = swarm_name(args.swarm.clone(), &url, Some(&key))?;
+                Ok(Signer::new(key, Scope::of_swarm(&swarm)))
+            };
+            let signers = keys.into_iter().map(signer).collect::<Result<Vec<_>, CommandError>>()?;
             let folder = args.out.unwrap_or_else(|| PathBuf::from("."));
             let http = Http::new()?;
+            let progress = Progress::new("segments");
             tokio::select! {
-                signed = sign_url(&http, &url, &signer, &folder, args.watch) => {
+                signed = sign_url(&http, &url, &signers, &folder, args.watch, &progress) => {
+                    drop(progress);
                     let signed = signed?;
                     let (path, count) = (signed.file.path().display(), signed.file.len());
                     say(&format!("{path}: {count} segments signed; put it at {}", signed.belongs))
@@ -125,15 +131,15 @@ pub(crate) async fn sign(args: SignArgs) -> Result<(), CommandError> {
                 Some(name) => Scope::of_swarm(&SwarmName::new(name)?),
                 None => Scope::Any,
             };
-            let signer = Signer::new(key, scope);
+            let signers: Vec<Signer> = keys.into_iter().map(|key| Signer::new(key, scope)).collect();
             let folder = Folder::open(Path::new(&args.source))?;
-            if args.watch { watch_folder(folder, signer).await } else { sign_folder(folder, &signer) }
+            if args.watch { watch_folder(folder, signers).await } else { sign_folder(folder, &signers) }
         }
     }
 }
 
-fn sign_folder(mut folder: Folder, signer: &Signer) -> Result<(), CommandError> {
-    let Pass { written, mut errors } = folder.pass(signer);
+fn sign_folder(mut folder: Folder, signers: &[Signer]) -> Result<(), CommandError> {
+    let Pass { written, mut errors } = folder.pass(signers, &Progress::new("streams"));
     for (path, count) in written {
         say(&format!("{}: {count} segments signed", path.display()))?;
     }
@@ -148,20 +154,20 @@ fn sign_folder(mut folder: Folder, signer: &Signer) -> Result<(), CommandError> 
 }
 
 /// Signs until stopped. What is wrong is said once, not at each pass: a playlist may be half written just now.
-async fn watch_folder(folder: Folder, signer: Signer) -> Result<(), CommandError> {
+async fn watch_folder(folder: Folder, signers: Vec<Signer>) -> Result<(), CommandError> {
     let mut stop = std::pin::pin!(stopped());
-    let mut state = (folder, signer);
+    let mut state = (folder, signers);
     let mut said = Vec::new();
     let mut last_pass: Option<Instant> = None;
     loop {
         if last_pass.is_none_or(|last| last.elapsed() >= PASS_EVERY) || state.0.has_news() {
-            let ((folder, signer), pass) = tokio::task::spawn_blocking(move || {
-                let pass = state.0.pass(&state.1);
+            let ((folder, signers), pass) = tokio::task::spawn_blocking(move || {
+                let pass = state.0.pass(&state.1, &Progress::hidden());
                 (state, pass)
             })
             .await
             .map_err(|_| CommandError::Stopped)?;
-            state = (folder, signer);
+            state = (folder, signers);
             last_pass = Some(Instant::now());
             for (path, segments) in pass.written {
                 tracing::info!(path = %path.display(), segments, "catalogue written");

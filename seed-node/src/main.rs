@@ -93,12 +93,12 @@ struct VerifyArgs {
 
 #[derive(Debug, Args)]
 struct SignArgs {
-    /// A folder with HLS playlists and their segments, or the address of a playlist.
+    /// A folder with HLS playlists or DASH manifests and their segments, or the address of one.
     #[arg(value_name = "FOLDER|URL")]
     source: String,
-    /// The key file, made by `headwater-seed keygen`.
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    /// The key file, made by `headwater-seed keygen`; the old one and the new one while keys are changed.
+    #[arg(long, value_name = "FILE", required = true)]
+    key: Vec<PathBuf>,
     /// Keep signing what is new, until stopped.
     #[arg(long)]
     watch: bool,

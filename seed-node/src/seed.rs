@@ -9,7 +9,7 @@ use headwater_swarm::{Config, Integrity};
 use headwater_wire::{Role, Scope, SwarmName};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use url::Url;
 
 use crate::cache::DiskCache;
@@ -17,7 +17,7 @@ use crate::http::Http;
 use crate::key::Key;
 use crate::node::{Node, NodeConfig, NodeEvent, NodeHandle, Tamper};
 use crate::origin::Source;
-use crate::origin::mirror::Mirror;
+use crate::origin::mirror::{Mirror, MirrorEvent};
 use crate::origin::pull::Puller;
 use crate::sign::Signer;
 use crate::signalling::Membership;
@@ -42,13 +42,13 @@ pub struct SeedConfig {
     pub token: Option<String>,
     /// Signs what is pulled; `None` where integrity is open.
     pub key: Option<Key>,
-    /// Further keys of the publisher, with which other seeds sign while keys are changed.
-    pub also_trusted: Vec<VerifyingKey>,
+    /// While keys are changed: the other keys, and the swarms in which the same content is signed with them.
+    pub further: Vec<(SwarmName, Key)>,
     /// Most bytes kept in memory.
     pub memory: u64,
-    /// Most bytes a second sent to all peers together.
+    /// Most bytes a second sent to all peers together. Several keys share it in equal parts.
     pub upload_cap: Option<u64>,
-    /// Most viewers at once.
+    /// Most viewers at once, a key.
     pub viewers: u16,
     /// Where segments are kept for the next start.
     pub cache: Option<Arc<DiskCache>>,
@@ -60,8 +60,9 @@ pub struct SeedConfig {
 #[derive(Debug)]
 pub struct Seed {
     node: Node,
+    further: Vec<Node>,
     mirror: JoinHandle<()>,
-    publisher: JoinHandle<()>,
+    publishers: JoinSet<()>,
     published: Arc<Published>,
     puller: Puller,
 }
@@ -73,6 +74,12 @@ impl Seed {
         Self::start_tampering(http, config, None)
     }
 
+    /// The same, with the events of the node of each key.
+    #[must_use]
+    pub fn start_all(http: Http, config: SeedConfig) -> (Self, Vec<Receiver<NodeEvent>>) {
+        Self::launch(http, config, None)
+    }
+
     /// Starts a seed that changes chunks on their way out: for tests of those who must notice.
     #[must_use]
     pub fn start_tampering(
@@ -80,43 +87,57 @@ impl Seed {
         config: SeedConfig,
         tamper: Option<Box<dyn Tamper>>,
     ) -> (Self, Receiver<NodeEvent>) {
-        let scope = Scope::of_swarm(&config.swarm);
-        let integrity = if config.key.is_some() { Integrity::Signed(scope) } else { Integrity::Open };
-        let engine = Config {
-            memory_budget: config.memory,
-            upload_cap: config.upload_cap,
-            max_neighbours: config.viewers,
-            ..Config::seed(integrity)
-        };
-        let membership = Membership {
-            server: config.signal,
-            swarm: config.swarm,
-            role: Role::Seed,
-            token: config.token,
-            want: engine.neighbours,
-        };
-        let (node, events) = Node::start(NodeConfig {
-            engine,
-            keys: config.key.iter().map(Key::verifying_key).chain(config.also_trusted).collect(),
-            membership,
-            transport: Arc::new(config.transport),
-            origin: None,
-            tamper,
-        });
-        let puller = Puller::new(http, config.cache, config.source.is_live());
+        let (seed, mut events) = Self::launch(http, config, tamper);
+        // There is always a first key, or its absence.
+        (seed, events.swap_remove(0))
+    }
+
+    fn launch(
+        http: Http,
+        mut config: SeedConfig,
+        mut tamper: Option<Box<dyn Tamper>>,
+    ) -> (Self, Vec<Receiver<NodeEvent>>) {
+        let further = std::mem::take(&mut config.further);
+        let first = (config.swarm.clone(), config.key.take());
+        let parts: Vec<(SwarmName, Option<Key>)> =
+            std::iter::once(first).chain(further.into_iter().map(|(swarm, key)| (swarm, Some(key)))).collect();
+        let trusted: Vec<VerifyingKey> =
+            parts.iter().filter_map(|(_, key)| key.as_ref()).map(Key::verifying_key).collect();
+        config.upload_cap = config.upload_cap.map(|cap| cap / parts.len() as u64);
+        let published = Arc::<Published>::default();
+        let (mut nodes, mut events, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
+        let mut publishers = JoinSet::new();
+        for (swarm, key) in parts {
+            let scope = Scope::of_swarm(&swarm);
+            let (node, first_events) = start_node(&config, swarm, trusted.clone(), key.is_some(), tamper.take());
+            let signer = key.map(|key| Signer::new(key, scope));
+            let (pulled_tx, pulled) = mpsc::channel(MIRROR_QUEUE);
+            // Segments are counted once, by the first.
+            let counts = nodes.is_empty();
+            let publisher = Publisher::new(node.handle().clone(), signer, Arc::clone(&published), counts);
+            publishers.spawn(publisher.run(pulled));
+            nodes.push(node);
+            events.push(first_events);
+            listeners.push(pulled_tx);
+        }
+        let puller = Puller::new(http, config.cache.clone(), config.source.is_live());
         let (pulled_tx, pulled) = mpsc::channel(MIRROR_QUEUE);
         let mirror = Mirror { puller: puller.clone(), budget: config.memory, events: pulled_tx };
-        let signer = config.key.map(|key| Signer::new(key, scope));
-        let published = Arc::<Published>::default();
-        let publisher = Publisher::new(node.handle().clone(), signer, Arc::clone(&published)).run(pulled);
+        publishers.spawn(hand_out(pulled, listeners));
         let mirror = tokio::spawn(mirror.run(config.source));
-        (Self { node, mirror, publisher: tokio::spawn(publisher), published, puller }, events)
+        let node = nodes.remove(0);
+        (Self { node, further: nodes, mirror, publishers, published, puller }, events)
     }
 
     /// A handle to its node.
     #[must_use]
     pub fn handle(&self) -> &NodeHandle {
         self.node.handle()
+    }
+
+    /// The nodes of all keys, the first key's first.
+    pub fn handles(&self) -> impl Iterator<Item = &NodeHandle> {
+        std::iter::once(&self.node).chain(&self.further).map(Node::handle)
     }
 
     /// What it has published so far.
@@ -132,9 +153,47 @@ impl Seed {
     }
 
     /// Says goodbye to everyone and stops.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
         self.mirror.abort();
-        self.publisher.abort();
-        self.node.shutdown().await;
+        self.publishers.abort_all();
+        let nodes = std::iter::once(self.node).chain(self.further);
+        let mut leaving: JoinSet<()> = nodes.map(Node::shutdown).collect();
+        while leaving.join_next().await.is_some() {}
+    }
+}
+
+/// The node that serves one swarm.
+fn start_node(
+    config: &SeedConfig,
+    swarm: SwarmName,
+    keys: Vec<VerifyingKey>,
+    signed: bool,
+    tamper: Option<Box<dyn Tamper>>,
+) -> (Node, Receiver<NodeEvent>) {
+    let integrity = if signed { Integrity::Signed(Scope::of_swarm(&swarm)) } else { Integrity::Open };
+    let engine = Config {
+        memory_budget: config.memory,
+        upload_cap: config.upload_cap,
+        max_neighbours: config.viewers,
+        ..Config::seed(integrity)
+    };
+    let membership = Membership {
+        server: config.signal.clone(),
+        swarm,
+        role: Role::Seed,
+        token: config.token.clone(),
+        want: engine.neighbours,
+    };
+    let transport = Arc::new(config.transport.clone());
+    Node::start(NodeConfig { engine, keys, membership, transport, origin: None, tamper })
+}
+
+/// Gives what was pulled to the publisher of each key. The bytes are shared, not copied.
+async fn hand_out(mut pulled: mpsc::Receiver<MirrorEvent>, publishers: Vec<mpsc::Sender<MirrorEvent>>) {
+    while let Some(event) = pulled.recv().await {
+        for publisher in &publishers {
+            // It ends with the seed.
+            let _ = publisher.send(event.clone()).await;
+        }
     }
 }

@@ -27,8 +27,8 @@ pub struct Settings {
     #[arg(long, value_name = "URL", value_parser = websocket_url)]
     #[serde(deserialize_with = "optional_websocket_url")]
     pub signal: Option<Url>,
-    /// The key file, made by `headwater-seed keygen`. While keys are changed, give the old one and the new one: the first
-    /// names the swarm, the last one signs.
+    /// The key file, made by `headwater-seed keygen`. While keys are changed, give the old one and the new one: viewers with
+    /// the embed code of either are served and get what their key signed.
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
     /// Proof for a signalling server that asks for one.
@@ -37,6 +37,9 @@ pub struct Settings {
     /// The UDP port for all viewers: open this one in the firewall. 0, the default, for any that is free.
     #[arg(long, value_name = "PORT")]
     pub udp_port: Option<u16>,
+    /// A TCP port for viewers whose network lets no UDP through; none by default. It may have the same number.
+    #[arg(long, value_name = "PORT")]
+    pub tcp_port: Option<u16>,
     /// An address of this machine to use; all of them where none is given.
     #[arg(long, value_name = "IP")]
     pub bind: Vec<IpAddr>,
@@ -218,6 +221,7 @@ impl Settings {
             key: if self.key.is_empty() { file.key } else { self.key },
             token: self.token.or(file.token),
             udp_port: self.udp_port.or(file.udp_port),
+            tcp_port: self.tcp_port.or(file.tcp_port),
             bind: or(self.bind, file.bind),
             public_ip: or(self.public_ip, file.public_ip),
             http: self.http.or(file.http),
@@ -295,6 +299,7 @@ mod tests {
                 "serve",
                 "signal",
                 "stream",
+                "tcp-port",
                 "token",
                 "udp-port"
             ]

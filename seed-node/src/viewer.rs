@@ -13,8 +13,9 @@ use url::Url;
 
 use crate::http::Http;
 use crate::node::{Delivered, DemandError, Node, NodeConfig, NodeEvent, NodeHandle, OriginAccess};
-use crate::origin::mirror::{MirrorEvent, Progress, watch};
-use crate::origin::{Source, SourceError, Track};
+use crate::origin::mirror::{MirrorEvent, Progress};
+use crate::origin::playlist::Media;
+use crate::origin::{Source, SourceError, Track, watch};
 use crate::signalling::Membership;
 use crate::transport::rtc::RtcTransport;
 
@@ -75,12 +76,16 @@ impl Viewer {
         let before = MediaTime::from_secs(-config.patience.as_secs_f64());
         node.handle().move_playhead(Playhead { position: before, buffered_to: before, rate_permille: 0 }).await;
         let mut followers = JoinSet::new();
-        for track in source.tracks.clone() {
+        let (live, finished): (Vec<Track>, Vec<Track>) =
+            source.tracks.iter().cloned().partition(|track| track.media.live);
+        for track in finished {
+            tell(node.handle(), Progress::new(track.id).update(&track.media)).await;
+        }
+        let playlists = watch(&http, &live, &mut followers);
+        for (track, playlists) in live.into_iter().zip(playlists) {
             let mut progress = Progress::new(track.id);
             tell(node.handle(), progress.update(&track.media)).await;
-            if track.media.live {
-                followers.spawn(follow(http.clone(), node.handle().clone(), track, progress));
-            }
+            followers.spawn(follow(playlists, node.handle().clone(), progress));
         }
         Ok((Self { node, source, _followers: followers }, events))
     }
@@ -118,15 +123,10 @@ impl Viewer {
     }
 }
 
-async fn follow(http: Http, node: NodeHandle, track: Track, mut progress: Progress) {
-    let (playlists_tx, mut playlists) = mpsc::channel(1);
-    let watcher = watch(http, track.url, track.media.target, playlists_tx);
-    let telling = async {
-        while let Some(media) = playlists.recv().await {
-            tell(&node, progress.update(&media)).await;
-        }
-    };
-    tokio::join!(watcher, telling);
+async fn follow(mut playlists: mpsc::Receiver<Media>, node: NodeHandle, mut progress: Progress) {
+    while let Some(media) = playlists.recv().await {
+        tell(&node, progress.update(&media)).await;
+    }
 }
 
 async fn tell(node: &NodeHandle, event: MirrorEvent) {

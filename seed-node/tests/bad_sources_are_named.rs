@@ -54,7 +54,9 @@ async fn each_bad_source_gets_its_line() {
     origin.put("/no-uri", "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n");
     origin.put("/no-segments", "#EXTM3U\n#EXT-X-TARGETDURATION:4\n");
     origin.put("/dash", "<?xml version=\"1.0\"?>\n<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\"></MPD>");
-    let cases: [(&str, &[&str]); 8] = [
+    origin
+        .put("/cut.mpd", "<?xml version=\"1.0\"?>\n<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\"><Period start=\"PT0S");
+    let cases: [(&str, &[&str]); 9] = [
         ("/absent.m3u8", &["/absent.m3u8", "404", "check it"]),
         ("/html", &["/html", "web page", ".m3u8"]),
         ("/text", &["no such stream", "#EXTM3U"]),
@@ -62,7 +64,8 @@ async fn each_bad_source_gets_its_line() {
         ("/cut", &["cut off", "ENDLIST"]),
         ("/no-uri", &["cut off", "address is missing"]),
         ("/no-segments", &["without any segment"]),
-        ("/dash", &["DASH"]),
+        ("/dash", &["without any segment"]),
+        ("/cut.mpd", &["DASH manifest", "cannot read"]),
     ];
     for (path, parts) in cases {
         assert_one_line(&bench.run(&origin.url(path)).await, 1, parts);

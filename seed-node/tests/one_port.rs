@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use headwater_seed::transport::rtc::{MuxOptions, RtcTransport};
 use headwater_seed::transport::{Link, LinkEvent, LinkId, LinkReport, LinkRequest, REPORT_QUEUE, Transport};
 use headwater_wire::PeerId;
-use headwater_wire::signal::SignalData;
+use headwater_wire::signal::{IceServer, SignalData};
 use path::{Path, Shape};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -29,22 +29,53 @@ struct Party {
     told: BTreeSet<SocketAddr>,
     /// Viewers reach the seed through this alone, where it is there.
     path: Option<Path>,
+    /// Nobody is told of UDP.
+    tcp_only: bool,
+    viewer_options: MuxOptions,
+    ice_servers: Vec<IceServer>,
+    /// What else the seed said of itself.
+    reflexive: Vec<String>,
 }
 
 impl Party {
     fn new() -> Self {
+        Self::at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    fn at(ip: IpAddr) -> Self {
         let (reports_tx, reports) = mpsc::channel(REPORT_QUEUE);
-        let options = MuxOptions { bind: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], ..MuxOptions::default() };
-        let seed = RtcTransport::new(options);
-        Self { seed, links: BTreeMap::new(), reports_tx, reports, told: BTreeSet::new(), path: None }
+        let options = MuxOptions { bind: vec![ip], ..MuxOptions::default() };
+        let (links, told) = (BTreeMap::new(), BTreeSet::new());
+        let (seed, viewer_options) = (RtcTransport::new(options.clone()), options);
+        let (ice_servers, reflexive) = (Vec::new(), Vec::new());
+        Self {
+            seed,
+            links,
+            reports_tx,
+            reports,
+            told,
+            path: None,
+            tcp_only: false,
+            viewer_options,
+            ice_servers,
+            reflexive,
+        }
+    }
+
+    fn over_tcp() -> Self {
+        let mut party = Self::new();
+        let options = MuxOptions { tcp_port: Some(0), ..party.viewer_options };
+        party.seed = RtcTransport::new(options.clone());
+        (party.tcp_only, party.viewer_options) = (true, options);
+        party
     }
 
     fn connect(&mut self, connection: u64) {
         for link in [connection * 2, connection * 2 + 1] {
             let is_seed = link % 2 == 0;
-            let request =
-                LinkRequest { link: LinkId(link), peer: PeerId(link), offer: is_seed, ice_servers: Vec::new() };
-            let own = RtcTransport::default();
+            let ice_servers = if is_seed { self.ice_servers.clone() } else { Vec::new() };
+            let request = LinkRequest { link: LinkId(link), peer: PeerId(link), offer: is_seed, ice_servers };
+            let own = RtcTransport::new(self.viewer_options.clone());
             let transport = if is_seed { &self.seed } else { &own };
             self.links.insert(link, transport.connect(request, self.reports_tx.clone()));
         }
@@ -60,13 +91,20 @@ impl Party {
                 && let SignalData::Candidate { candidate, .. } = &mut data
             {
                 let words: Vec<&str> = candidate.split(' ').collect();
-                let Some(address) = words.get(5).map(|port| format!("{}:{port}", words[4])) else { continue };
-                let address = address.parse().unwrap();
+                let Some(port) = words.get(5) else { continue };
+                if words.contains(&"srflx") {
+                    self.reflexive.push(candidate.clone());
+                    continue;
+                }
+                if self.tcp_only && words[2] != "tcp" {
+                    continue;
+                }
+                let address = SocketAddr::new(words[4].parse().unwrap(), port.parse().unwrap());
                 self.told.insert(address);
                 if let Some(path) = &self.path {
                     *candidate = candidate.replace(&format!(" {} ", address.port()), &format!(" {} ", path.far.port()));
                 }
-            } else if self.path.is_some() && matches!(data, SignalData::Candidate { .. }) {
+            } else if (self.path.is_some() || self.tcp_only) && matches!(data, SignalData::Candidate { .. }) {
                 continue;
             }
             if let Some(other) = self.links.get(&(link ^ 1)) {
@@ -139,4 +177,88 @@ async fn a_viewer_that_vanishes_is_let_go_within_seconds() {
     let vanished = Instant::now();
     while !matches!(party.next().await, (0, LinkEvent::Closed)) {}
     assert!(vanished.elapsed() < Duration::from_secs(10), "{:?}", vanished.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_no_udp_gets_through_viewers_connect_over_tcp_on_one_port() {
+    const VIEWERS: u64 = 4;
+    let mut party = Party::over_tcp();
+    for connection in 0..VIEWERS {
+        party.connect(connection);
+    }
+    party.all_open(0..VIEWERS * 2).await;
+    assert_eq!(party.told.len(), 1, "one address and port for all: {:?}", party.told);
+    for connection in 0..VIEWERS {
+        let frame = format!("\0for {connection}").into_bytes();
+        party.links[&(connection * 2)].control.send(frame).await.unwrap();
+    }
+    let mut heard = BTreeSet::new();
+    while (heard.len() as u64) < VIEWERS {
+        if let (link, LinkEvent::Frame(frame)) = party.next().await {
+            assert_eq!(&frame[..], format!("\0for {}", link / 2).as_bytes());
+            heard.insert(link);
+        }
+    }
+    // Whoever says nothing that names a connection is closed, and nothing breaks.
+    let address = *party.told.first().unwrap();
+    let mut stranger = std::net::TcpStream::connect(address).unwrap();
+    std::io::Write::write_all(&mut stranger, b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    stranger.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(matches!(std::io::Read::read(&mut stranger, &mut [0; 16]), Ok(0) | Err(_)));
+    party.links[&0].control.send(b"\0again".to_vec()).await.unwrap();
+    while !matches!(party.next().await, (1, LinkEvent::Frame(frame)) if &frame[..] == b"\0again") {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_of_version_six_work_like_the_others() {
+    let loopback = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
+    if std::net::UdpSocket::bind((loopback, 0)).is_err() {
+        // A machine without IPv6.
+        return;
+    }
+    let mut party = Party::at(loopback);
+    party.connect(0);
+    party.all_open(0..2).await;
+    assert!(party.told.iter().all(SocketAddr::is_ipv6), "{:?}", party.told);
+    party.links[&0].control.send(b"\0six".to_vec()).await.unwrap();
+    while !matches!(party.next().await, (1, LinkEvent::Frame(frame)) if &frame[..] == b"\0six") {}
+}
+
+/// A STUN server (RFC 8489) that says everyone is at 203.0.113.9, port 4321.
+async fn stun_server() -> SocketAddr {
+    let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut request = [0; 1500];
+        while let Ok((len, from)) = socket.recv_from(&mut request).await {
+            if len < 20 || request[..2] != [0, 1] {
+                continue;
+            }
+            let mut answer = vec![1, 1, 0, 12];
+            answer.extend_from_slice(&request[4..20]);
+            answer.extend_from_slice(&[0, 0x20, 0, 8, 0, 1]);
+            answer.extend_from_slice(&(4321_u16 ^ 0x2112).to_be_bytes());
+            answer.extend([203 ^ 0x21, 0x12, 113 ^ 0xa4, 9 ^ 0x42]);
+            let _ = socket.send_to(&answer, from).await;
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_router_the_address_that_a_stun_server_sees_is_told_and_the_private_one_is_not_in_it() {
+    let mut party = Party::new();
+    let urls = vec![format!("stun:{}", stun_server().await)];
+    party.ice_servers = vec![IceServer { urls, username: None, credential: None }];
+    party.connect(0);
+    party.all_open(0..2).await;
+    let told = async {
+        while party.reflexive.is_empty() {
+            party.next().await;
+        }
+    };
+    timeout(PATIENCE, told).await.expect("no reflexive candidate");
+    let told = &party.reflexive[0];
+    assert!(told.contains(" 203.0.113.9 4321 typ srflx"), "{told}");
+    assert!(told.ends_with("raddr 0.0.0.0 rport 0"), "{told}");
 }

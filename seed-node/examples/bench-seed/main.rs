@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p headwater-seed --example bench-seed -- [--seconds N] [--browser] [ROW …]`
 //!
+//! Rows: loopback, queues, loss, many, copies, first-chunk, idle, cycles; `queues:native` and the like for one kind of viewer.
+//!
 //! Prints a line a row, and all rows as JSON at the end.
 #![allow(unreachable_pub, reason = "an example has no public API")]
 
@@ -9,6 +11,7 @@ mod path;
 mod rows;
 mod run;
 mod seed;
+mod stream;
 mod viewers;
 
 use anyhow::Result;

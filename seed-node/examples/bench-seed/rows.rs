@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::path::Shape;
 use crate::run::{Received, Run};
+use crate::stream;
 use crate::viewers::{Browser, Native, Viewers};
 
 /// What viewers receive before it counts.
@@ -53,15 +54,22 @@ pub(crate) async fn run(arguments: &[String]) -> Result<Vec<Row>> {
     let given = seconds.and_then(|at| arguments.get(at + 1)).map(|seconds| seconds.parse()).transpose();
     let seconds = given.context("--seconds takes a number")?.unwrap_or(10.0);
     let names: Vec<&String> = arguments.iter().filter(|word| word.starts_with(char::is_alphabetic)).collect();
-    let wanted = |name: &str| names.is_empty() || names.iter().any(|given| *given == name);
-    let with_browser = arguments.iter().any(|argument| argument == "--browser");
+    let wanted = |name: &str| {
+        let part_of = |given: &&String| given.split(':').next() == Some(name);
+        names.is_empty() || names.iter().any(part_of)
+    };
+    let kind = |wanted: &str| names.iter().all(|given| given.split_once(':').is_none_or(|(_, kind)| kind == wanted));
+    let with_browser = arguments.iter().any(|argument| argument == "--browser") && kind("chromium");
+    let with_native = kind("native");
     let mut table = Table { rows: Vec::new(), seconds };
     if wanted("loopback") {
         loopback(&mut table, with_browser).await?;
     }
     if wanted("queues") {
         for queue in [64, 256, 1024] {
-            long_path(&mut table, "native", Native::new(), queue).await?;
+            if with_native {
+                long_path(&mut table, "native", Native::new(), queue).await?;
+            }
             if with_browser {
                 long_path(&mut table, "Chromium", Browser::start().await?, queue).await?;
             }
@@ -69,7 +77,7 @@ pub(crate) async fn run(arguments: &[String]) -> Result<Vec<Row>> {
     }
     if wanted("loss") {
         for (loss, bar) in [(0.001, 2.0), (0.01, 0.8)] {
-            for neighbours in [1, 3] {
+            for neighbours in [1, 3].into_iter().filter(|_| with_native) {
                 lossy_path(&mut table, "native", Native::new(), loss, neighbours, bar).await?;
             }
             if with_browser {
@@ -79,6 +87,15 @@ pub(crate) async fn run(arguments: &[String]) -> Result<Vec<Row>> {
     }
     if wanted("many") {
         many(&mut table).await?;
+    }
+    if wanted("copies") {
+        for (viewers, bar) in [(1, 1.1), (10, 2.0), (50, 2.5)] {
+            copies(&mut table, viewers, bar).await?;
+        }
+    }
+    if wanted("first-chunk") {
+        let longest = stream::first_chunk().await?;
+        table.add("live, segment at the seed -> first chunk at a viewer", millis(longest), "ms", 150.0, true);
     }
     if wanted("idle") {
         idle(&mut table).await?;
@@ -151,7 +168,7 @@ async fn long_path<V: Viewers>(table: &mut Table, kind: &str, viewers: V, queue:
     let name = format!("{kind}, 40 ms, 100 Mbit/s, queue {queue} KB");
     println!("{name}: {overflowed:?} datagrams found the queue full, starting and measured");
     table.add(format!("{name}, share of the link"), share, "%", 85.0, false);
-    table.add(format!("{name}, longest standstill"), one.longest_gap.as_secs_f64() * 1000.0, "ms", 250.0, true);
+    table.add(format!("{name}, longest standstill"), millis(one.longest_gap), "ms", 250.0, true);
     Ok(())
 }
 
@@ -189,6 +206,19 @@ async fn many(table: &mut Table) -> Result<()> {
     table.add("64 native viewers at once against one, in sum", all / one, "x", 1.0, false);
     table.add("64 native viewers, most against least", most as f64 / least.max(1) as f64, "x", 2.0, true);
     Ok(())
+}
+
+async fn copies(table: &mut Table, viewers: usize, bar: f64) -> Result<()> {
+    let (copies, from_origin, longest) = stream::copies(viewers).await?;
+    println!("{viewers} viewers: {from_origin} bytes from the origin, a segment was with everyone in {longest:?}");
+    table.add(format!("copies leaving the seed, {viewers} live viewers"), copies, "x", bar, true);
+    // A segment later than three of its own durations after it was listed is late for a player at the live edge.
+    table.add(format!("{viewers} live viewers, slowest segment"), millis(longest), "ms", 3000.0, true);
+    Ok(())
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }
 
 async fn idle(table: &mut Table) -> Result<()> {

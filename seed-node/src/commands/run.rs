@@ -39,6 +39,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
     }
     let options = MuxOptions {
         port: settings.udp_port.unwrap_or(0),
+        tcp_port: settings.tcp_port,
         bind: settings.bind.clone(),
         public: settings.public_ip.clone(),
     };
@@ -60,7 +61,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
     let mut watching = JoinSet::new();
     for stream in &settings.stream {
         let opened = open(&shared, stream).await;
-        let Opened { seed, events, swarm, tracks, addresses } = match opened {
+        let Opened { seed, parts, tracks, addresses } = match opened {
             // One stream that cannot be opened does not keep the others from starting.
             Err(error) if settings.stream.len() > 1 => {
                 tracing::error!(src = ?stream.src.as_ref().map(url::Url::as_str), "{error}");
@@ -70,9 +71,11 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
         };
         let (src, from) = addresses;
         served.push(Served::new(src, from, seed.puller().clone(), Arc::clone(seed.published())));
-        let one = Arc::new(Watched::new(swarm.to_string(), seed.handle().clone(), Arc::clone(seed.published())));
-        watching.spawn(watch(Arc::clone(&one), events, swarm, tracks));
-        watched.push(one);
+        for ((swarm, events), handle) in parts.into_iter().zip(seed.handles()) {
+            let one = Arc::new(Watched::new(swarm.to_string(), handle.clone(), Arc::clone(seed.published())));
+            watching.spawn(watch(Arc::clone(&one), events, swarm, tracks));
+            watched.push(one);
+        }
         seeds.push(seed);
     }
     if seeds.is_empty() {
@@ -105,8 +108,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
 /// A stream that is being seeded.
 struct Opened {
     seed: Seed,
-    events: Receiver<NodeEvent>,
-    swarm: SwarmName,
+    /// A swarm a key, and what happens in it.
+    parts: Vec<(SwarmName, Receiver<NodeEvent>)>,
     tracks: usize,
     /// As viewers know it, and where it is pulled from.
     addresses: (url::Url, url::Url),
@@ -130,10 +133,13 @@ async fn open(shared: &Shared, stream: &Stream) -> Result<Opened, CommandError> 
         Some(_) => Vec::new(),
         None => settings.key.iter().map(|file| Key::load(file)).collect::<Result<Vec<_>, _>>()?,
     };
-    // While keys are changed, the first one still names the swarm; the last one signs, and all are trusted.
-    let swarm = swarm_name(stream.swarm.clone(), &src, keys.first())?;
-    let key = keys.pop();
-    let also_trusted = keys.iter().map(Key::verifying_key).collect();
+    // The stream is in a swarm a key, so that viewers with the embed code of either find it.
+    let key = if keys.is_empty() { None } else { Some(keys.remove(0)) };
+    let swarm = swarm_name(stream.swarm.clone(), &src, key.as_ref())?;
+    let further = keys.into_iter().map(|key| Ok((swarm_name(stream.swarm.clone(), &src, Some(&key))?, key)));
+    let further = further.collect::<Result<Vec<_>, CommandError>>()?;
+    let swarms: Vec<SwarmName> =
+        std::iter::once(swarm.clone()).chain(further.iter().map(|(swarm, _)| swarm.clone())).collect();
     let from = stream.origin(&src, folder)?;
     let mut source = Source::open_from(http, &src, &from).await?;
     source.pick(&stream.track)?;
@@ -142,19 +148,19 @@ async fn open(shared: &Shared, stream: &Stream) -> Result<Opened, CommandError> 
     tracing::info!(url = %from, tracks, live, integrity, "stream found");
     let config = SeedConfig {
         source,
-        swarm: swarm.clone(),
+        swarm,
         signal,
         token: settings.token.clone(),
         key,
-        also_trusted,
+        further,
         memory: stream.memory(),
         upload_cap: stream.upload_cap,
         viewers: stream.viewers(),
         cache: cache.clone(),
         transport: transport.clone(),
     };
-    let (seed, events) = Seed::start(http.clone(), config);
-    Ok(Opened { seed, events, swarm, tracks, addresses: (src, from) })
+    let (seed, events) = Seed::start_all(http.clone(), config);
+    Ok(Opened { seed, parts: swarms.into_iter().zip(events).collect(), tracks, addresses: (src, from) })
 }
 
 /// Follows one stream; ends with it.

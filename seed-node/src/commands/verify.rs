@@ -2,6 +2,7 @@
 
 use headwater_seed::http::Http;
 use headwater_seed::key::{KeyError, parse_public};
+use headwater_seed::progress::Progress;
 use headwater_seed::sign::check::check;
 use headwater_wire::SwarmName;
 
@@ -16,7 +17,9 @@ pub(crate) async fn verify(args: VerifyArgs) -> Result<(), CommandError> {
         Some(name) => SwarmName::new(name)?,
         None => SwarmName::derive(args.url.as_str(), texts.first().map(String::as_str))?,
     };
-    let checked = check(&Http::new()?, &args.url, &keys, &swarm).await?;
+    let progress = Progress::new("segments");
+    let checked = check(&Http::new()?, &args.url, &keys, &swarm, &progress).await?;
+    drop(progress);
     for fault in &checked.faults {
         eprintln!("headwater-seed: {fault}");
     }

@@ -12,14 +12,12 @@ use headwater_swarm::{MediaTime, PlaylistSegment, PlaylistUpdate};
 use headwater_wire::{SegmentId, SeqNo, TrackId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 use url::Url;
 
 use super::playlist::{Listed, Media};
 use super::pull::Puller;
-use super::{Source, Track, load_changed};
-use crate::backoff::{Backoff, jitter};
-use crate::http::{Http, HttpError, Validator};
+use super::{Source, Track, watch};
+use crate::http::HttpError;
 use crate::node::Location;
 
 /// Requests to the origin at once: enough to fill its link, few enough to be polite.
@@ -32,11 +30,8 @@ const MAX_FAILURES: u8 = 3;
 /// each other. It bounds what a live stream takes of memory and of the origin at the start.
 const MAX_BEHIND: Duration = Duration::from_secs(300);
 
-/// The first wait after a failed look at a live playlist, and the longest.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-
 /// What the mirror sees.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum MirrorEvent {
     /// A playlist has news.
     Playlist {
@@ -74,7 +69,9 @@ impl Mirror {
         let (live, finished): (Vec<Track>, Vec<Track>) = source.tracks.into_iter().partition(|track| track.media.live);
         let mut tasks = JoinSet::new();
         let room = Arc::new(Semaphore::new(PARALLEL));
-        for track in live {
+        let mut watching = JoinSet::new();
+        let playlists = watch(self.puller.http(), &live, &mut watching);
+        for (track, playlists) in live.into_iter().zip(playlists) {
             let follower = Follower {
                 puller: self.puller.clone(),
                 events: self.events.clone(),
@@ -83,7 +80,7 @@ impl Mirror {
                 url: track.url,
                 pulls: BTreeMap::new(),
             };
-            tasks.spawn(async move { drop(follower.run(track.media).await) });
+            tasks.spawn(async move { drop(follower.run(track.media, playlists).await) });
         }
         if !finished.is_empty() {
             tasks.spawn(async move { drop(self.pull_finished(finished).await) });
@@ -185,11 +182,8 @@ struct Follower {
 type PullResult = (Listed, Result<Bytes, HttpError>, Option<OwnedSemaphorePermit>);
 
 impl Follower {
-    async fn run(mut self, media: Media) -> Result<(), Unheard> {
+    async fn run(mut self, media: Media, mut playlists: mpsc::Receiver<Media>) -> Result<(), Unheard> {
         let mut under_way = JoinSet::new();
-        let (playlists_tx, mut playlists) = mpsc::channel(1);
-        let watcher = watch(self.puller.http().clone(), self.url.clone(), media.target, playlists_tx);
-        let watcher = tokio::spawn(watcher);
         self.take_in(&media, &mut under_way).await?;
         let mut live = true;
         while live || !under_way.is_empty() {
@@ -203,10 +197,7 @@ impl Follower {
                     Some(media) => self.take_in(&media, &mut under_way).await?,
                     None => live = false,
                 },
-                () = self.events.closed() => {
-                    watcher.abort();
-                    return Err(Unheard);
-                }
+                () = self.events.closed() => return Err(Unheard),
             }
         }
         tracing::info!(track = %self.progress.track, "the live stream has ended");
@@ -261,38 +252,6 @@ impl Follower {
                     pull.idle = true;
                 }
                 Ok(())
-            }
-        }
-    }
-}
-
-/// Loads a live playlist again and again, until it says that the stream has ended or nobody listens any more.
-pub(crate) async fn watch(http: Http, url: Url, mut target: Duration, playlists: mpsc::Sender<Media>) {
-    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-    let mut failing = false;
-    let mut delay = jitter(target / 2, target);
-    let mut validator = Validator::default();
-    loop {
-        sleep(delay).await;
-        match load_changed(&http, &url, &mut validator).await {
-            // Half a target duration, as RFC 8216 has it for a playlist without news.
-            Ok(None) => delay = jitter(target / 4, target / 2),
-            Ok(Some(media)) => {
-                if std::mem::take(&mut failing) {
-                    tracing::info!(%url, "the playlist is back");
-                    backoff.reset();
-                }
-                target = media.target;
-                delay = jitter(target / 2, target);
-                let live = media.live;
-                if playlists.send(media).await.is_err() || !live {
-                    return;
-                }
-            }
-            Err(error) => {
-                failing = true;
-                delay = backoff.next_delay();
-                tracing::warn!(%error, retry_in_ms = delay.as_millis() as u64, "cannot load the live playlist");
             }
         }
     }

@@ -1,9 +1,11 @@
-//! The publisher's stream at its origin: [`playlist`] reads playlists, [`Source`] is a stream with all of its tracks,
-//! [`mirror`] pulls them.
+//! The publisher's stream at its origin: [`playlist`] and [`dash`] read playlists and manifests, [`Source`] is a stream with
+//! all of its tracks, [`mirror`] pulls them.
 
+pub mod dash;
 pub mod mirror;
 pub mod playlist;
 pub mod pull;
+mod watch;
 
 use std::collections::BTreeMap;
 
@@ -12,8 +14,10 @@ use headwater_wire::TrackId;
 use headwater_wire::id::track_key;
 use url::Url;
 
-use crate::http::{Fetched, Http, HttpError, Validator};
+use crate::http::{Fetched, Http, HttpError};
+use dash::{IndexError, Manifest, Numbering};
 use playlist::{Media, Playlist, PlaylistError};
+pub(crate) use watch::watch;
 
 /// Largest playlist in bytes: a day of two-second segments with long addresses.
 pub(crate) const MAX_PLAYLIST_LEN: usize = 16 * 1024 * 1024;
@@ -46,8 +50,11 @@ pub enum SourceError {
         there: String,
     },
     /// Multivariant playlists do not name each other.
-    #[error("{0} is a multivariant playlist that another one names; give it as the source itself")]
+    #[error("{0} is named as a media playlist and is none; if it is a multivariant one, give it as the source itself")]
     Nested(String),
+    /// The index of a file cannot be used.
+    #[error(transparent)]
+    Index(#[from] IndexError),
 }
 
 /// One rendition.
@@ -57,8 +64,12 @@ pub struct Track {
     pub id: TrackId,
     /// What its name is made of.
     pub key: String,
-    /// Where its media playlist is.
+    /// What a person calls it: the path of its playlist, or the id of a DASH representation.
+    pub name: String,
+    /// Where its media playlist is, or the manifest that it is in.
     pub url: Url,
+    /// How its segments are numbered, where it is in a manifest.
+    pub numbering: Option<Numbering>,
     /// What it holds.
     pub kind: MediaKind,
     /// Its media playlist, as it was first loaded.
@@ -98,6 +109,15 @@ impl Source {
                 return Ok(Self { url: public.clone(), from: url.clone(), tracks: vec![track] });
             }
             Playlist::Multivariant(renditions) => renditions,
+            Playlist::Manifest(mut manifest) => {
+                manifest.load_indexes(http).await?;
+                let tracks = tracks_of(url, &manifest);
+                if tracks.is_empty() {
+                    let error = PlaylistError::NoSegments;
+                    return Err(SourceError::Playlist { url: url.to_string(), error });
+                }
+                return Ok(Self { url: public.clone(), from: url.clone(), tracks });
+            }
         };
         tracing::debug!(url = %base, renditions = renditions.len(), "multivariant playlist");
         let mut tracks: BTreeMap<TrackId, Track> = BTreeMap::new();
@@ -124,7 +144,8 @@ impl Source {
         Ok(Self { url: public.clone(), from: url.clone(), tracks: tracks.into_values().collect() })
     }
 
-    /// Keeps the tracks whose name, the path of their playlist, is one of `wanted`; a star there stands for any text.
+    /// Keeps the tracks whose name (the path of their playlist, or the representation's id) is one of `wanted`; a star there
+    /// stands for any text.
     ///
     /// # Errors
     /// Where one of `wanted` names none.
@@ -133,13 +154,13 @@ impl Source {
             return Ok(());
         }
         for pattern in wanted {
-            if !self.tracks.iter().any(|track| matches(pattern, &track.key)) {
-                let there: Vec<&str> = self.tracks.iter().map(|track| track.key.as_str()).collect();
+            if !self.tracks.iter().any(|track| matches(pattern, &track.name)) {
+                let there: Vec<&str> = self.tracks.iter().map(|track| track.name.as_str()).collect();
                 let (url, there) = (self.url.to_string(), there.join(", "));
                 return Err(SourceError::NoSuchTrack { url, wanted: pattern.clone(), there });
             }
         }
-        self.tracks.retain(|track| wanted.iter().any(|pattern| matches(pattern, &track.key)));
+        self.tracks.retain(|track| wanted.iter().any(|pattern| matches(pattern, &track.name)));
         Ok(())
     }
 
@@ -182,29 +203,25 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 fn track(source: &Url, url: Url, kind: MediaKind, media: Media) -> Track {
     let key = track_key(source.as_str(), url.as_str());
-    Track { id: TrackId::of_key(&key), key, url, kind, media }
+    Track { id: TrackId::of_key(&key), name: key.clone(), key, url, numbering: None, kind, media }
+}
+
+/// The tracks of a manifest at `url` whose indexes are loaded. A rendition without any segment is none (yet).
+pub(crate) fn tracks_of(url: &Url, manifest: &Manifest) -> Vec<Track> {
+    let track = |rendition: &dash::Rendition| {
+        let numbering = rendition.numbering(manifest.live);
+        let media = manifest.media(&rendition.id, numbering)?;
+        let key = dash::track_key(&rendition.id, numbering);
+        let (id, name, kind) = (TrackId::of_key(&key), rendition.id.clone(), rendition.kind);
+        Some(Track { id, key, name, url: url.clone(), numbering: Some(numbering), kind, media })
+    };
+    manifest.renditions.iter().filter_map(track).collect()
 }
 
 async fn load(http: &Http, url: &Url, attempts: u32) -> Result<(Url, Playlist), SourceError> {
     let file = http.get(url, None, MAX_PLAYLIST_LEN, attempts).await?;
     let playlist = read(url, &file)?;
     Ok((file.url, playlist))
-}
-
-/// Loads a media playlist; `None` where the origin says that it is the one of `validator`.
-///
-/// # Errors
-/// See [`SourceError`].
-pub(crate) async fn load_changed(
-    http: &Http,
-    url: &Url,
-    validator: &mut Validator,
-) -> Result<Option<Media>, SourceError> {
-    let Some(file) = http.get_changed(url, None, MAX_PLAYLIST_LEN, validator).await? else { return Ok(None) };
-    match read(url, &file)? {
-        Playlist::Media(media) => Ok(Some(media)),
-        Playlist::Multivariant(_) => Err(SourceError::Nested(url.to_string())),
-    }
 }
 
 fn read(url: &Url, file: &Fetched) -> Result<Playlist, SourceError> {
@@ -218,7 +235,7 @@ fn read(url: &Url, file: &Fetched) -> Result<Playlist, SourceError> {
 pub async fn load_media(http: &Http, url: &Url, attempts: u32) -> Result<Media, SourceError> {
     match load(http, url, attempts).await?.1 {
         Playlist::Media(media) => Ok(media),
-        Playlist::Multivariant(_) => Err(SourceError::Nested(url.to_string())),
+        Playlist::Multivariant(_) | Playlist::Manifest(_) => Err(SourceError::Nested(url.to_string())),
     }
 }
 

@@ -1,34 +1,37 @@
-//! HLS playlists, read into the little that a seed needs of them, with an eye for those that are none or are cut off.
+//! HLS playlists (and, by way of [`dash`](super::dash), DASH manifests), read into the little that a seed needs of them, with an eye for those that are none or are cut off.
 //!
 //! Initialisation segments, keys and the playlists themselves are never shared (viewers fetch them over HTTP), so that
 //! nothing here names them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use headwater_swarm::MediaKind;
 use headwater_wire::SeqNo;
 use m3u8_rs::{AlternativeMediaType, MasterPlaylist, MediaPlaylist, MediaPlaylistType, MediaSegment};
 use url::Url;
 
+use super::dash::Manifest;
 use crate::http::Range;
 use crate::node::Location;
 
 /// The shortest target duration believed, so that a playlist cannot make a seed ask without pause.
-const MIN_TARGET: Duration = Duration::from_millis(500);
+pub(super) const MIN_TARGET: Duration = Duration::from_millis(500);
 
 /// The longest segment believed.
-const MAX_DURATION: Duration = Duration::from_secs(3600);
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(3600);
 
 /// How much of a wrong file to show.
 const SHOWN: usize = 40;
 
 /// What a playlist file holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Playlist {
     /// The media playlists of a stream.
     Multivariant(Vec<Rendition>),
     /// The segments of one rendition.
     Media(Media),
+    /// A DASH manifest: all renditions with their segments.
+    Manifest(Box<Manifest>),
 }
 
 /// One rendition as a multivariant playlist names it.
@@ -71,13 +74,13 @@ pub enum PlaylistError {
     #[error("is empty")]
     Empty,
     /// A web page.
-    #[error("is a web page, not an HLS playlist: give the address of the .m3u8 file itself")]
+    #[error("is a web page, not a playlist: give the address of the .m3u8 or .mpd file itself")]
     Html,
-    /// A DASH manifest.
-    #[error("is a DASH manifest; this version reads HLS playlists (.m3u8)")]
-    Dash,
+    /// A DASH manifest that cannot be read.
+    #[error("is a DASH manifest that this program cannot read: {0}")]
+    Manifest(String),
     /// Something else.
-    #[error("is not an HLS playlist: it begins with `{0}` where `#EXTM3U` belongs")]
+    #[error("is neither an HLS playlist nor a DASH manifest: it begins with `{0}` where `#EXTM3U` or `<MPD` belongs")]
     Other(String),
     /// The end is missing.
     #[error("is cut off: {0}; upload it again, or look why the origin sends only a part")]
@@ -99,7 +102,10 @@ pub enum PlaylistError {
 /// See [`PlaylistError`].
 pub fn parse(url: &Url, bytes: &[u8]) -> Result<Playlist, PlaylistError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    check_beginning(bytes)?;
+    if check_beginning(bytes)? == Language::Dash {
+        let manifest = Manifest::parse(url, &String::from_utf8_lossy(bytes), SystemTime::now())?;
+        return Ok(Playlist::Manifest(Box::new(manifest)));
+    }
     check_lines(bytes)?;
     if m3u8_rs::is_master_playlist(bytes) {
         let playlist = m3u8_rs::parse_master_playlist_res(bytes).map_err(|_| PlaylistError::Malformed)?;
@@ -109,20 +115,26 @@ pub fn parse(url: &Url, bytes: &[u8]) -> Result<Playlist, PlaylistError> {
     Ok(Playlist::Media(media(url, &playlist)?))
 }
 
-fn check_beginning(bytes: &[u8]) -> Result<(), PlaylistError> {
+#[derive(PartialEq, Eq)]
+enum Language {
+    Hls,
+    Dash,
+}
+
+fn check_beginning(bytes: &[u8]) -> Result<Language, PlaylistError> {
     let trimmed = bytes.trim_ascii_start();
     if trimmed.is_empty() {
         return Err(PlaylistError::Empty);
     }
     if trimmed.starts_with(b"#EXTM3U") {
-        return Ok(());
+        return Ok(Language::Hls);
     }
-    let start = String::from_utf8_lossy(&trimmed[..trimmed.len().min(512)]).to_ascii_lowercase();
+    let start = String::from_utf8_lossy(&trimmed[..trimmed.len().min(2048)]).to_ascii_lowercase();
     if start.starts_with("<!doctype html") || start.contains("<html") {
         return Err(PlaylistError::Html);
     }
     if start.contains("<mpd") {
-        return Err(PlaylistError::Dash);
+        return Ok(Language::Dash);
     }
     let line = start.lines().next().unwrap_or_default();
     let shown: String = line.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
@@ -208,7 +220,7 @@ fn locate(base: &Url, segment: &MediaSegment, previous: Option<&Location>) -> Re
     Ok(Location { url, range })
 }
 
-fn join(base: &Url, uri: &str) -> Result<Url, PlaylistError> {
+pub(super) fn join(base: &Url, uri: &str) -> Result<Url, PlaylistError> {
     base.join(uri.trim()).map_err(|_| PlaylistError::BadUri(uri.chars().take(SHOWN).collect()))
 }
 
@@ -223,7 +235,7 @@ mod tests {
     fn read_media(text: &str) -> Media {
         match read(text).unwrap() {
             Playlist::Media(media) => media,
-            Playlist::Multivariant(_) => panic!("a media playlist"),
+            _ => panic!("a media playlist"),
         }
     }
 
@@ -266,7 +278,7 @@ mod tests {
     fn what_is_no_playlist_is_named() {
         assert_eq!(read(""), Err(PlaylistError::Empty));
         assert_eq!(read(" <!DOCTYPE html><p>"), Err(PlaylistError::Html));
-        assert_eq!(read("<?xml version=\"1.0\"?><MPD>"), Err(PlaylistError::Dash));
+        assert!(matches!(read("<?xml version=\"1.0\"?><MPD>"), Err(PlaylistError::Manifest(_))));
         assert_eq!(read("not found\n"), Err(PlaylistError::Other("not found".to_owned())));
         assert_eq!(read(HEAD), Err(PlaylistError::NoSegments));
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use headwater_wire::catalogue::encode_file;
 use headwater_wire::limits::{MAX_BATCH_LEN, MAX_CATALOGUE_FILE_LEN};
-use headwater_wire::{RootHash, SegmentId, SignedBatch, TrackId};
+use headwater_wire::{RootHash, SegmentId, SeqNo, SignedBatch, TrackId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -29,8 +29,8 @@ const MAX_HELD_BYTES: usize = 32 * 1024 * 1024;
 /// Batches of a live stream that its catalogue file has: some minutes of a few renditions.
 const MAX_LIVE_BATCHES: usize = 1024;
 
-/// What was signed is remembered of this many segments, to notice when one changes.
-const MAX_REMEMBERED: usize = 100_000;
+/// What was signed is remembered of this many segments of a track, the last ones, to notice when one changes.
+const MAX_REMEMBERED: usize = 50_000;
 
 /// What a publisher counts.
 #[derive(Debug, Default)]
@@ -73,11 +73,13 @@ pub(super) struct Publisher {
     held: Vec<(SegmentId, Bytes, Hashed)>,
     hold: Duration,
     due: Option<Instant>,
-    signed: BTreeMap<SegmentId, RootHash>,
+    signed: BTreeMap<TrackId, BTreeMap<SeqNo, RootHash>>,
+    /// Whether this one counts segments.
+    counts: bool,
 }
 
 impl Publisher {
-    pub(super) fn new(node: NodeHandle, signer: Option<Signer>, counters: Arc<Published>) -> Self {
+    pub(super) fn new(node: NodeHandle, signer: Option<Signer>, counters: Arc<Published>, counts: bool) -> Self {
         Self {
             node,
             signer,
@@ -87,6 +89,7 @@ impl Publisher {
             hold: HOLD.0,
             due: None,
             signed: BTreeMap::new(),
+            counts,
         }
     }
 
@@ -120,17 +123,18 @@ impl Publisher {
         let hashed = tokio::task::spawn_blocking(move || Hashed::of(segment, &hashing, live)).await;
         let Ok(Some(hashed)) = hashed else {
             tracing::error!(%segment, len = bytes.len(), "no segment has this length; leaving it out");
-            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            self.count(&self.counters.refused, 1);
             return;
         };
-        if self.signed.get(&segment).is_some_and(|root| *root != hashed.entry.root) {
+        let signed = self.signed.entry(segment.track).or_default();
+        if signed.get(&segment.seq).is_some_and(|root| *root != hashed.entry.root) {
             tracing::error!(%segment, "a segment changed after it was signed; the first one stays");
-            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            self.count(&self.counters.refused, 1);
             return;
         }
-        self.signed.insert(segment, hashed.entry.root);
-        if self.signed.len() > MAX_REMEMBERED {
-            self.signed.pop_first();
+        signed.insert(segment.seq, hashed.entry.root);
+        if signed.len() > MAX_REMEMBERED {
+            signed.pop_first();
         }
         self.held.push((segment, bytes, hashed));
         let bytes: usize = self.held.iter().map(|(_, bytes, _)| bytes.len()).sum();
@@ -138,6 +142,12 @@ impl Publisher {
             self.publish().await;
         } else if self.due.is_none() {
             self.due = Some(Instant::now() + self.hold);
+        }
+    }
+
+    fn count(&self, counter: &AtomicU64, much: u64) {
+        if self.counts {
+            counter.fetch_add(much, Ordering::Relaxed);
         }
     }
 
@@ -164,8 +174,8 @@ impl Publisher {
         }
         for (segment, bytes, Hashed { entry, hashes }) in held {
             tracing::debug!(%segment, len = entry.len.bytes(), "segment stored");
-            self.counters.segments.fetch_add(1, Ordering::Relaxed);
-            self.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.count(&self.counters.segments, 1);
+            self.count(&self.counters.bytes, bytes.len() as u64);
             self.node.publish(OwnSegment { segment, bytes, len: entry.len, hashes }).await;
         }
     }

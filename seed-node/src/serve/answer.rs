@@ -101,6 +101,7 @@ fn parse_range(text: &str, total: usize) -> Range {
 fn content_type(path: &str) -> &'static str {
     match path.rsplit('.').next() {
         Some("m3u8") => "application/vnd.apple.mpegurl",
+        Some("mpd") => "application/dash+xml",
         Some("ts") => "video/mp2t",
         Some("mp4" | "m4s" | "m4v" | "cmfv") => "video/mp4",
         Some("m4a" | "cmfa") => "audio/mp4",

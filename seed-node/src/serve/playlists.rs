@@ -34,6 +34,8 @@ pub(super) enum Found {
 #[derive(Debug, Default)]
 struct Entry {
     bytes: Bytes,
+    /// Where it came from in the end.
+    base: Option<Url>,
     live: bool,
     validator: Validator,
     loaded: Option<Instant>,
@@ -98,42 +100,64 @@ impl Playlists {
         }
         let mut validator = entry.validator.clone();
         let fetched = self.puller.http().get_changed(url, None, MAX_PLAYLIST_LEN, &mut validator).await?;
-        entry.loaded = Some(Instant::now());
+        let now = Instant::now();
+        entry.loaded = Some(now);
         if let Some(fetched) = fetched {
-            let (parts, playlists) = named(&fetched.url, &fetched.bytes);
-            let now = Instant::now();
-            entry.parts.retain(|_, named| now.duration_since(*named) < REMEMBERED);
-            entry.parts.extend(parts.into_iter().map(|part| (part, now)));
-            entry.live = matches!(
-                playlist::parse(&fetched.url, &fetched.bytes), Ok(Playlist::Media(media)) if media.live
-            );
-            (entry.bytes, entry.validator) = (fetched.bytes, validator);
-            let mut entries = self.entries.lock().await;
-            for playlist in playlists {
-                entries.entry(playlist).or_default();
-            }
+            (entry.base, entry.bytes, entry.validator) = (Some(fetched.url), fetched.bytes, validator);
+        } else if !entry.live {
+            return Ok((entry.bytes.clone(), false));
         }
-        Ok((entry.bytes.clone(), entry.live))
+        // To a live manifest, time alone may have added segments.
+        let base = entry.base.clone().unwrap_or_else(|| url.clone());
+        let Named { parts, playlists, live } = named(&base, &entry.bytes);
+        entry.parts.retain(|_, named| now.duration_since(*named) < REMEMBERED);
+        entry.parts.extend(parts.into_iter().map(|part| (part, now)));
+        entry.live = live;
+        let mut entries = self.entries.lock().await;
+        for playlist in playlists {
+            entries.entry(playlist).or_default();
+        }
+        Ok((entry.bytes.clone(), live))
     }
 }
 
-/// What a playlist names: segments and initialisation segments, and other playlists. Keys are neither.
-fn named(base: &Url, bytes: &[u8]) -> (BTreeSet<Url>, BTreeSet<Url>) {
-    let (mut parts, mut playlists) = (BTreeSet::new(), BTreeSet::new());
+/// What a playlist names.
+#[derive(Default)]
+struct Named {
+    /// Segments and initialisation segments. Keys are neither.
+    parts: BTreeSet<Url>,
+    playlists: BTreeSet<Url>,
+    live: bool,
+}
+
+fn named(base: &Url, bytes: &[u8]) -> Named {
+    let mut named = Named::default();
+    match playlist::parse(base, bytes) {
+        Ok(Playlist::Manifest(manifest)) => {
+            named.live = manifest.live;
+            named.parts.extend(manifest.initializations);
+            let parts = manifest.renditions.into_iter().flat_map(|rendition| rendition.segments);
+            let whole = parts.map(|part| part.location).filter(|location| location.range.is_none());
+            named.parts.extend(whole.map(|location| location.url));
+            return named;
+        }
+        Ok(Playlist::Media(media)) => named.live = media.live,
+        _ => {}
+    }
     match m3u8_rs::parse_playlist_res(bytes) {
         Ok(Parsed::MediaPlaylist(media)) => {
             for segment in &media.segments {
                 let map = segment.map.as_ref().map(|map| map.uri.as_str());
                 let whole = segment.byte_range.is_none().then_some(segment.uri.as_str());
-                parts.extend(map.into_iter().chain(whole).filter_map(|uri| base.join(uri).ok()));
+                named.parts.extend(map.into_iter().chain(whole).filter_map(|uri| base.join(uri).ok()));
             }
         }
         Ok(Parsed::MasterPlaylist(master)) => {
             let variants = master.variants.iter().map(|variant| variant.uri.as_str());
             let others = master.alternatives.iter().filter_map(|media| media.uri.as_deref());
-            playlists.extend(variants.chain(others).filter_map(|uri| base.join(uri).ok()));
+            named.playlists.extend(variants.chain(others).filter_map(|uri| base.join(uri).ok()));
         }
         Err(_) => {}
     }
-    (parts, playlists)
+    named
 }

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use ed25519_dalek::VerifyingKey;
 use futures_util::{StreamExt, stream};
 use headwater_wire::limits::{MAX_CATALOGUE_FILE_LEN, MAX_SEGMENT_LEN};
-use headwater_wire::{CatalogueError, Entry, RootHash, Scope, SegmentId, SignedBatch, SwarmName, catalogue};
+use headwater_wire::{CatalogueError, Entry, PublicKey, RootHash, Scope, SegmentId, SignedBatch, SwarmName, catalogue};
 use url::Url;
 
 use crate::http::{Http, HttpError};
 use crate::key::verify;
 use crate::origin::{Source, SourceError};
+use crate::progress::Progress;
 
 /// Segments fetched at once.
 const PARALLEL: usize = 4;
@@ -94,7 +95,13 @@ pub struct Checked {
 ///
 /// # Errors
 /// See [`CheckError`].
-pub async fn check(http: &Http, url: &Url, keys: &[VerifyingKey], swarm: &SwarmName) -> Result<Checked, CheckError> {
+pub async fn check(
+    http: &Http,
+    url: &Url,
+    keys: &[VerifyingKey],
+    swarm: &SwarmName,
+    progress: &Progress,
+) -> Result<Checked, CheckError> {
     let source = Source::open(http, url).await?;
     let file_url = source.catalogue_url();
     let file = http.get(&file_url, None, MAX_CATALOGUE_FILE_LEN, ATTEMPTS).await.map_err(CheckError::NoCatalogue)?;
@@ -102,9 +109,10 @@ pub async fn check(http: &Http, url: &Url, keys: &[VerifyingKey], swarm: &SwarmN
         .map_err(|error| CheckError::Catalogue { url: file_url.to_string(), error })?;
     let mut checked = Checked::default();
     let mut entries: BTreeMap<SegmentId, (u64, Entry)> = BTreeMap::new();
+    let mut others = false;
     for batch in batches {
         match open_batch(batch, keys, swarm) {
-            Ok(opened) => {
+            Ok(Some(opened)) => {
                 for (segment, issued, entry) in opened {
                     // The later of two entries holds.
                     let known = entries.entry(segment).or_insert_with(|| (issued, entry.clone()));
@@ -113,8 +121,13 @@ pub async fn check(http: &Http, url: &Url, keys: &[VerifyingKey], swarm: &SwarmN
                     }
                 }
             }
+            // While keys are changed, a catalogue is signed with both: that is nothing wrong, unless it is all there is.
+            Ok(None) => others = true,
             Err(fault) => checked.faults.push(fault),
         }
+    }
+    if others && entries.is_empty() && checked.faults.is_empty() {
+        checked.faults.push(Fault::Signature);
     }
     let listed = source.tracks.iter().flat_map(|track| {
         track
@@ -124,6 +137,7 @@ pub async fn check(http: &Http, url: &Url, keys: &[VerifyingKey], swarm: &SwarmN
             .map(|listed| (SegmentId { track: track.id, seq: listed.seq }, listed.location.clone()))
     });
     let listed: Vec<_> = listed.collect();
+    let all = listed.len();
     let mut results = stream::iter(listed.into_iter().map(|(segment, location)| {
         let entry = entries.get(&segment).map(|(_, entry)| entry.clone());
         async move {
@@ -141,7 +155,9 @@ pub async fn check(http: &Http, url: &Url, keys: &[VerifyingKey], swarm: &SwarmN
         }
     }))
     .buffered(PARALLEL);
-    while let Some(result) = results.next().await {
+    for done in 1.. {
+        let Some(result) = results.next().await else { break };
+        progress.set(done, all);
         match result {
             Ok(()) => checked.good += 1,
             Err(fault) => checked.faults.push(fault),
@@ -150,8 +166,15 @@ pub async fn check(http: &Http, url: &Url, keys: &[VerifyingKey], swarm: &SwarmN
     Ok(checked)
 }
 
-fn open_batch(batch: &[u8], keys: &[VerifyingKey], swarm: &SwarmName) -> Result<Vec<(SegmentId, u64, Entry)>, Fault> {
+/// A segment, when its entry was issued, and the entry.
+type Opened = (SegmentId, u64, Entry);
+
+/// The entries of a batch; `None` where it is signed with another key.
+fn open_batch(batch: &[u8], keys: &[VerifyingKey], swarm: &SwarmName) -> Result<Option<Vec<Opened>>, Fault> {
     let (batch, body) = SignedBatch::parse(batch).map_err(Fault::Batch)?;
+    if !keys.iter().any(|key| PublicKey(key.to_bytes()).hint() == batch.key_hint()) {
+        return Ok(None);
+    }
     if !keys.iter().any(|key| verify(key, &batch)) {
         return Err(Fault::Signature);
     }
@@ -159,5 +182,5 @@ fn open_batch(batch: &[u8], keys: &[VerifyingKey], swarm: &SwarmName) -> Result<
         return Err(Fault::Scope);
     }
     let (track, issued) = (body.track, body.issued_ms);
-    Ok(body.entries.into_iter().map(|entry| (SegmentId { track, seq: entry.seq }, issued, entry)).collect())
+    Ok(Some(body.entries.into_iter().map(|entry| (SegmentId { track, seq: entry.seq }, issued, entry)).collect()))
 }

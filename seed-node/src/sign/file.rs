@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use headwater_wire::catalogue::encode_file;
 use headwater_wire::{CatalogueError, Entry, SegmentId, SeqNo, SignedBatch, TrackId};
 
-use super::Signer;
+use super::{Signer, sign_all};
 
 /// How many times its window a live stream's entries stay after their segments are not listed any more: viewers behind
 /// the edge, and playlists in caches, still name these.
@@ -116,15 +116,15 @@ impl CatalogueFile {
         self.dirty |= entries.signed.len() != before;
     }
 
-    /// Signs what is new and replaces the file, where there is a difference. Says whether there was.
+    /// Signs what is new with each signer and replaces the file, where there is a difference. Says whether there was.
     ///
     /// # Errors
     /// See [`WriteError`].
-    pub fn write(&mut self, signer: &Signer) -> Result<bool, WriteError> {
+    pub fn write(&mut self, signers: &[Signer]) -> Result<bool, WriteError> {
         for (track, entries) in &mut self.tracks {
             entries.fresh.sort_unstable_by_key(|entry| entry.seq);
             let last = entries.fresh.last().map_or(SeqNo(0), |entry| entry.seq);
-            let batches = signer.sign(*track, &entries.fresh)?;
+            let batches = sign_all(signers, *track, &entries.fresh)?;
             entries.signed.extend(batches.into_iter().map(|batch| (last, batch)));
             entries.fresh.clear();
         }
@@ -181,17 +181,37 @@ mod tests {
     fn a_live_file_holds_the_window_and_a_little_more_and_keeps_what_it_signed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.m3u8.catalogue");
-        let signer = Signer::new(Key::generate().unwrap(), Scope::Any);
+        let signers = [Signer::new(Key::generate().unwrap(), Scope::Any)];
         let mut file = CatalogueFile::new(path.clone());
         for seq in 0..30 {
             file.add(TRACK, entry(seq, b"bytes")).unwrap();
             file.forget_before(TRACK, SeqNo(u64::saturating_sub(seq, 2)), 3);
-            assert!(file.write(&signer).unwrap());
-            assert!(!file.write(&signer).unwrap());
+            assert!(file.write(&signers).unwrap());
+            assert!(!file.write(&signers).unwrap());
         }
         assert_eq!(listed(&path), (21..30).collect::<Vec<_>>());
         assert_eq!(file.add(TRACK, entry(29, b"other")), Err(Changed(SegmentId { track: TRACK, seq: SeqNo(29) })));
         assert_eq!(file.add(TRACK, entry(29, b"bytes")), Ok(()));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_disk_without_space_leaves_the_catalogue_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.m3u8.catalogue");
+        let signers = [Signer::new(Key::generate().unwrap(), Scope::Any)];
+        let mut file = CatalogueFile::new(path.clone());
+        file.add(TRACK, entry(1, b"bytes")).unwrap();
+        assert!(file.write(&signers).unwrap());
+        file.add(TRACK, entry(2, b"bytes")).unwrap();
+        // Every write to it fails as on a full disk.
+        let temporary = folder.path().join(format!("a.m3u8.catalogue.{}.tmp", std::process::id()));
+        std::os::unix::fs::symlink("/dev/full", temporary).unwrap();
+        let error = file.write(&signers).unwrap_err().to_string();
+        assert!(error.contains("a.m3u8.catalogue") && error.contains("No space left"), "{error}");
+        assert_eq!(listed(&path), [1]);
+        assert!(file.write(&signers).unwrap(), "it is tried again");
+        assert_eq!(listed(&path), [1, 2]);
     }
 }

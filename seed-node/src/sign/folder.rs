@@ -16,8 +16,10 @@ use super::Signer;
 use super::file::{CatalogueFile, WriteError};
 use super::remote::add;
 use crate::node::Location;
-use crate::origin::MAX_PLAYLIST_LEN;
+use crate::origin::dash::{self, IndexError, Manifest, Numbering};
 use crate::origin::playlist::{self, Media, Playlist, PlaylistError};
+use crate::origin::{self, MAX_PLAYLIST_LEN};
+use crate::progress::Progress;
 
 /// How deep below the folder playlists are looked for.
 const MAX_DEPTH: usize = 16;
@@ -34,7 +36,7 @@ pub enum FolderError {
         cause: io::Error,
     },
     /// No playlist at all.
-    #[error("there is no playlist (.m3u8) in {}", .0.display())]
+    #[error("there is no playlist (.m3u8 or .mpd) in {}", .0.display())]
     NoPlaylist(PathBuf),
     /// A file is called a playlist and is none.
     #[error("{} {error}", .path.display())]
@@ -65,6 +67,9 @@ pub enum FolderError {
     /// The catalogue cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The index of a file cannot be used.
+    #[error(transparent)]
+    Index(#[from] IndexError),
 }
 
 /// What tells one state of a file from the next.
@@ -77,6 +82,8 @@ pub struct Folder {
     streams: BTreeMap<PathBuf, CatalogueFile>,
     /// The playlists read in the last pass, as they were then.
     playlists: BTreeMap<PathBuf, Option<Stamp>>,
+    /// How the representations of each manifest are numbered.
+    numberings: BTreeMap<PathBuf, BTreeMap<String, Numbering>>,
     /// The segments that are signed, as they were then.
     segments: BTreeMap<(PathBuf, SegmentId), Stamp>,
 }
@@ -97,7 +104,8 @@ impl Folder {
     /// Where there is no such folder.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         let root = fs::canonicalize(path).map_err(|cause| FolderError::Read { path: path.to_owned(), cause })?;
-        Ok(Self { root, streams: BTreeMap::new(), playlists: BTreeMap::new(), segments: BTreeMap::new() })
+        let (streams, playlists, segments) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Ok(Self { root, streams, playlists, numberings: BTreeMap::new(), segments })
     }
 
     /// Whether a playlist that the last pass read is another one by now. Cheap enough to be asked often.
@@ -107,7 +115,7 @@ impl Folder {
     }
 
     /// Looks through the folder, signs what is new, and writes the catalogues that changed.
-    pub fn pass(&mut self, signer: &Signer) -> Pass {
+    pub fn pass(&mut self, signers: &[Signer], progress: &Progress) -> Pass {
         let mut pass = Pass::default();
         let mut paths = Vec::new();
         if let Err(error) = find_playlists(&self.root, 0, &mut paths) {
@@ -126,16 +134,25 @@ impl Folder {
         }
         let parts: BTreeSet<PathBuf> = read.values().flat_map(renditions).collect();
         let sources: Vec<PathBuf> = read.keys().filter(|path| !parts.contains(*path)).cloned().collect();
-        for source in sources {
-            self.sign_stream(&source, &read, signer, &mut pass);
+        let all = sources.len();
+        for (done, source) in (1..).zip(sources) {
+            self.sign_stream(&source, &read, signers, &mut pass);
+            progress.set(done, all);
         }
         pass
     }
 
-    fn sign_stream(&mut self, source: &Path, read: &BTreeMap<PathBuf, Playlist>, signer: &Signer, pass: &mut Pass) {
+    fn sign_stream(&mut self, source: &Path, read: &BTreeMap<PathBuf, Playlist>, signers: &[Signer], pass: &mut Pass) {
         let mut name = source.as_os_str().to_owned();
         name.push(FILE_SUFFIX);
         let mut file = self.streams.remove(source).unwrap_or_else(|| CatalogueFile::new(name.into()));
+        if let Some(Playlist::Manifest(manifest)) = read.get(source) {
+            let known = self.numberings.entry(source.to_owned()).or_default();
+            let tracks = manifest_tracks(source, manifest, known);
+            for (track, media) in tracks {
+                self.sign_track(&mut file, track, source, source, &media, pass);
+            }
+        }
         for (path, media) in tracks_of(source, read, &mut pass.errors) {
             match track_of(source, &path) {
                 Some(track) => self.sign_track(&mut file, track, source, &path, media, pass),
@@ -146,7 +163,7 @@ impl Folder {
         }
         // A stream of which nothing could be read has no catalogue, rather than an empty one.
         if !file.is_empty() {
-            match file.write(signer) {
+            match file.write(signers) {
                 Ok(true) => pass.written.push((file.path().to_owned(), file.len())),
                 Ok(false) => {}
                 Err(error) => pass.errors.push(error.into()),
@@ -211,7 +228,8 @@ fn find_playlists(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Resu
     for entry in entries {
         let path = entry.path();
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let is_playlist = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("m3u8"));
+        let is_playlist =
+            path.extension().is_some_and(|end| end.eq_ignore_ascii_case("m3u8") || end.eq_ignore_ascii_case("mpd"));
         if is_folder && depth < MAX_DEPTH {
             find_playlists(&path, depth + 1, found)?;
         } else if !is_folder && is_playlist {
@@ -236,7 +254,36 @@ fn read_playlist(path: &Path) -> Result<Playlist, FolderError> {
     let mut bytes = Vec::new();
     file.take(MAX_PLAYLIST_LEN as u64).read_to_end(&mut bytes).map_err(read_error)?;
     let url = file_url(path).ok_or_else(|| read_error(io::ErrorKind::InvalidInput.into()))?;
-    playlist::parse(&url, &bytes).map_err(|error| FolderError::Playlist { path: path.to_owned(), error })
+    let mut playlist =
+        playlist::parse(&url, &bytes).map_err(|error| FolderError::Playlist { path: path.to_owned(), error })?;
+    if let Playlist::Manifest(manifest) = &mut playlist {
+        manifest.read_indexes(|url, range| {
+            let file = local_path(url)
+                .ok_or_else(|| FolderError::Elsewhere { playlist: path.to_owned(), url: url.to_string() })?;
+            read_segment(&file, &Location { url: url.clone(), range: Some(range) })
+                .map_err(|cause| FolderError::Read { path: file, cause })
+        })?;
+    }
+    Ok(playlist)
+}
+
+/// The tracks of a manifest. How one is numbered is settled when it is seen first.
+fn manifest_tracks(
+    source: &Path,
+    manifest: &Manifest,
+    known: &mut BTreeMap<String, Numbering>,
+) -> Vec<(TrackId, Media)> {
+    let Some(url) = file_url(source) else { return Vec::new() };
+    for track in origin::tracks_of(&url, manifest) {
+        if let Some(numbering) = track.numbering {
+            known.entry(track.name).or_insert(numbering);
+        }
+    }
+    let track = |(id, numbering): (&String, &Numbering)| {
+        let media = manifest.media(id, *numbering)?;
+        Some((TrackId::of_key(&dash::track_key(id, *numbering)), media))
+    };
+    known.iter().filter_map(track).collect()
 }
 
 fn renditions(playlist: &Playlist) -> Vec<PathBuf> {
@@ -244,7 +291,7 @@ fn renditions(playlist: &Playlist) -> Vec<PathBuf> {
         Playlist::Multivariant(renditions) => {
             renditions.iter().filter_map(|rendition| local_path(&rendition.url)).collect()
         }
-        Playlist::Media(_) => Vec::new(),
+        Playlist::Media(_) | Playlist::Manifest(_) => Vec::new(),
     }
 }
 
@@ -272,7 +319,7 @@ fn tracks_of<'a>(
             }
             tracks
         }
-        None => Vec::new(),
+        Some(Playlist::Manifest(_)) | None => Vec::new(),
     }
 }
 

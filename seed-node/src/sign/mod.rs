@@ -90,6 +90,19 @@ fn cut(mut entries: &[Entry]) -> Vec<&[Entry]> {
     parts
 }
 
+/// Signs entries of one track with every signer.
+pub(crate) fn sign_all(
+    signers: &[Signer],
+    track: TrackId,
+    entries: &[Entry],
+) -> Result<Vec<SignedBatch>, CatalogueError> {
+    let mut batches = Vec::new();
+    for signer in signers {
+        batches.extend(signer.sign(track, entries)?);
+    }
+    Ok(batches)
+}
+
 /// Milliseconds since the Unix epoch.
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -13,6 +13,7 @@ use crate::http::Http;
 use crate::origin::mirror::{Mirror, MirrorEvent};
 use crate::origin::pull::Puller;
 use crate::origin::{Source, SourceError};
+use crate::progress::Progress;
 
 /// Segments pulled and not yet hashed.
 const QUEUE: usize = 4;
@@ -55,9 +56,10 @@ pub struct Signed {
 pub async fn sign_url(
     http: &Http,
     url: &Url,
-    signer: &Signer,
+    signers: &[Signer],
     folder: &Path,
     watch: bool,
+    progress: &Progress,
 ) -> Result<Signed, RemoteSignError> {
     let source = Source::open(http, url).await?;
     let live = source.is_live();
@@ -67,7 +69,8 @@ pub async fn sign_url(
     let belongs = source.catalogue_url();
     let name = url.path_segments().and_then(Iterator::last).filter(|name| !name.is_empty()).unwrap_or("index");
     let mut file = CatalogueFile::new(folder.join(format!("{name}{FILE_SUFFIX}")));
-    let mut expected = source.tracks.iter().map(|track| track.media.segments.len()).sum::<usize>();
+    let all = source.tracks.iter().map(|track| track.media.segments.len()).sum::<usize>();
+    let mut expected = all;
 
     let puller = Puller::new(http.clone(), None, live);
     let (events_tx, mut events) = mpsc::channel(QUEUE);
@@ -82,16 +85,19 @@ pub async fn sign_url(
             MirrorEvent::Playlist { .. } => {}
             MirrorEvent::Segment { segment, bytes } => {
                 expected = expected.saturating_sub(1);
+                if !live {
+                    progress.set(all - expected, all);
+                }
                 add(&mut file, segment, &bytes, live);
             }
         }
         if live {
-            file.write(signer)?;
+            file.write(signers)?;
         }
     }
     // It has ended, since its end of the queue is gone.
     let _ = mirror.await;
-    file.write(signer)?;
+    file.write(signers)?;
     if expected > 0 && !live {
         return Err(RemoteSignError::Incomplete { url: url.to_string(), missing: expected });
     }

@@ -216,6 +216,38 @@ pub async fn hostile_seed(source: &Url, signal: &Signal, key: &Key, tamper: impl
     seed_with(source, signal, swarm(source, key), None, Some(Box::new(tamper))).await
 }
 
+/// One that signs with two keys, while they are changed: each in its own swarm.
+pub async fn seed_with_two_keys(source: &Url, signal: &Signal, old: &Key, new: &Key) -> Seed {
+    let opened = Source::open(&Http::new().unwrap(), source).await.unwrap();
+    let mut config = config(opened, signal, swarm(source, old), Some(clone_key(old)));
+    config.further = vec![(swarm(source, new), clone_key(new))];
+    let (seed, events) = Seed::start_all(Http::new().unwrap(), config);
+    for mut events in events {
+        until(&mut events, |event| matches!(event, NodeEvent::Joined(_))).await;
+    }
+    seed
+}
+
+/// A seed that sends at most so many bytes a second.
+pub async fn capped_seed(source: &Url, signal: &Signal, key: &Key, cap: u64) -> Seed {
+    let opened = Source::open(&Http::new().unwrap(), source).await.unwrap();
+    let mut config = config(opened, signal, swarm(source, key), Some(clone_key(key)));
+    config.upload_cap = Some(cap);
+    let (seed, mut events) = Seed::start(Http::new().unwrap(), config);
+    until(&mut events, |event| matches!(event, NodeEvent::Joined(_))).await;
+    seed
+}
+
+/// A seed that takes so many viewers.
+pub async fn small_seed(source: &Url, signal: &Signal, key: &Key, viewers: u16) -> Seed {
+    let opened = Source::open(&Http::new().unwrap(), source).await.unwrap();
+    let mut config = config(opened, signal, swarm(source, key), Some(clone_key(key)));
+    config.viewers = viewers;
+    let (seed, mut events) = Seed::start(Http::new().unwrap(), config);
+    until(&mut events, |event| matches!(event, NodeEvent::Joined(_))).await;
+    seed
+}
+
 /// A seed of a source that is open already.
 pub async fn seed_of(source: Source, signal: &Signal, key: &Key) -> Seed {
     let swarm = swarm(&source.url, key);
@@ -249,7 +281,13 @@ async fn start(
     key: Option<Key>,
     tamper: Option<Box<dyn Tamper>>,
 ) -> Seed {
-    let config = SeedConfig {
+    let (seed, mut events) = Seed::start_tampering(http, config(source, signal, swarm, key), tamper);
+    until(&mut events, |event| matches!(event, NodeEvent::Joined(_))).await;
+    seed
+}
+
+fn config(source: Source, signal: &Signal, swarm: SwarmName, key: Option<Key>) -> SeedConfig {
+    SeedConfig {
         source,
         swarm,
         signal: signal.url.clone(),
@@ -258,13 +296,10 @@ async fn start(
         memory: 1 << 30,
         upload_cap: None,
         viewers: 256,
-        also_trusted: Vec::new(),
+        further: Vec::new(),
         cache: None,
         transport: RtcTransport::default(),
-    };
-    let (seed, mut events) = Seed::start_tampering(http, config, tamper);
-    until(&mut events, |event| matches!(event, NodeEvent::Joined(_))).await;
-    seed
+    }
 }
 
 pub async fn viewer(source: &Url, signal: &Signal, key: &Key) -> (Viewer, Receiver<NodeEvent>) {

@@ -14,6 +14,7 @@ use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
 use super::routes::BranchId;
 use super::stun::{self, Stun};
+use super::tcp::Door;
 use super::trunk::Trunk;
 
 /// Most bytes waiting for one connection; beyond it datagrams are lost, as in a kernel's buffer. A whole window of a
@@ -37,6 +38,7 @@ pub(in crate::transport) struct Branch {
     id: BranchId,
     ufrag: String,
     inboxes: Mutex<BTreeMap<IpAddr, Inbox>>,
+    doors: Mutex<Vec<Door>>,
     taken: Notify,
     /// The shortest round trip of an ICE check in microseconds; `u32::MAX` before the first.
     round_trip_us: AtomicU32,
@@ -45,7 +47,8 @@ pub(in crate::transport) struct Branch {
 impl Branch {
     pub(super) fn new(id: BranchId, ufrag: String) -> Arc<Self> {
         let round_trip_us = AtomicU32::new(u32::MAX);
-        Arc::new(Self { id, ufrag, inboxes: Mutex::default(), taken: Notify::new(), round_trip_us })
+        let (inboxes, doors, taken) = (Mutex::default(), Mutex::default(), Notify::new());
+        Arc::new(Self { id, ufrag, inboxes, doors, taken, round_trip_us })
     }
 
     pub(super) fn id(&self) -> BranchId {
@@ -60,6 +63,21 @@ impl Branch {
     /// Returns once the connection has taken in what was received for it: acknowledgements may have come.
     pub(in crate::transport) async fn taken_in(&self) {
         self.taken.notified().await;
+    }
+
+    /// What was received is taken in.
+    pub(super) fn note_taken(&self) {
+        self.taken.notify_one();
+    }
+
+    /// The ways in for TCP streams.
+    pub(super) fn doors<T>(&self, f: impl FnOnce(&mut Vec<Door>) -> T) -> T {
+        // Nothing panics while it holds the lock.
+        f(&mut self.doors.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn add_door(&self, door: Door) {
+        self.doors(|doors| doors.push(door));
     }
 
     /// The shortest round trip of an ICE check so far.
@@ -138,7 +156,7 @@ impl AsyncUdpSocket for BranchSocket {
             None
         });
         let Some((from, datagram)) = received else {
-            self.branch.taken.notify_one();
+            self.branch.note_taken();
             return Poll::Pending;
         };
         buf[..datagram.len()].copy_from_slice(&datagram);

@@ -1,4 +1,4 @@
-//! Many connections on one UDP port.
+//! Many connections on one UDP port, and on one TCP port where there is one.
 //!
 //! `webrtc` 0.21 binds sockets for each connection and hands them through its runtime. Here the runtime throws them away
 //! and gives it a [`branch`] of the shared sockets (a [`trunk`] for each local address) in their place; [`routes`] finds
@@ -8,17 +8,19 @@ mod branch;
 mod routes;
 mod runtime;
 mod stun;
+mod tcp;
 mod trunk;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(super) use branch::Branch;
 use routes::{BranchId, Routes};
 pub(super) use runtime::BranchRuntime;
+use tcp::TcpTrunk;
 use trunk::Trunk;
 
 /// How often a port that is free at one address is looked for at all others, where any will do.
@@ -29,6 +31,8 @@ const PORT_ATTEMPTS: usize = 16;
 pub struct MuxOptions {
     /// The UDP port; 0 for any that is free.
     pub port: u16,
+    /// The TCP port for viewers whose network lets no UDP through; `None` for none, 0 for any that is free.
+    pub tcp_port: Option<u16>,
     /// Addresses to bind; none for all of this machine.
     pub bind: Vec<IpAddr>,
     /// Addresses of this machine as others see them, where a router translates: the port is the same there.
@@ -40,6 +44,7 @@ pub struct MuxOptions {
 pub(super) struct Mux {
     options: MuxOptions,
     trunks: Mutex<BTreeMap<IpAddr, Arc<Trunk>>>,
+    tcp_trunks: Mutex<BTreeMap<IpAddr, Arc<TcpTrunk>>>,
     routes: Arc<Routes>,
     next: AtomicU64,
 }
@@ -49,30 +54,57 @@ pub(super) struct Mux {
 pub(super) struct Place {
     pub(super) branch: Arc<Branch>,
     trunks: Arc<BTreeMap<IpAddr, Arc<Trunk>>>,
+    tcp_trunks: BTreeMap<IpAddr, Arc<TcpTrunk>>,
     routes: Arc<Routes>,
     public: Vec<IpAddr>,
 }
 
 impl Mux {
     pub(super) fn new(options: MuxOptions) -> Self {
-        Self { options, trunks: Mutex::default(), routes: Arc::default(), next: AtomicU64::new(0) }
+        let (trunks, tcp_trunks) = (Mutex::default(), Mutex::default());
+        Self { options, trunks, tcp_trunks, routes: Arc::default(), next: AtomicU64::new(0) }
     }
 
     /// Binds what is not bound yet: interfaces come and go. Gives the shared addresses.
     pub(super) fn bind(&self) -> io::Result<Vec<SocketAddr>> {
-        Ok(self.trunks()?.values().map(|trunk| trunk.address()).collect())
+        let addresses = self.trunks()?.values().map(|trunk| trunk.address()).collect();
+        self.tcp_trunks()?;
+        Ok(addresses)
     }
 
     /// A place for one more connection.
     pub(super) fn place(&self, ufrag: String) -> io::Result<Place> {
         let trunks = Arc::new(self.trunks()?);
+        let tcp_trunks = self.tcp_trunks()?;
         let branch = Branch::new(BranchId(self.next.fetch_add(1, Ordering::Relaxed)), ufrag);
         self.routes.insert(&branch);
-        Ok(Place { branch, trunks, routes: Arc::clone(&self.routes), public: self.options.public.clone() })
+        let (routes, public) = (Arc::clone(&self.routes), self.options.public.clone());
+        Ok(Place { branch, trunks, tcp_trunks, routes, public })
+    }
+
+    fn wanted(&self) -> Vec<IpAddr> {
+        if self.options.bind.is_empty() { local_addresses() } else { self.options.bind.clone() }
+    }
+
+    fn tcp_trunks(&self) -> io::Result<BTreeMap<IpAddr, Arc<TcpTrunk>>> {
+        let Some(port) = self.options.tcp_port else { return Ok(BTreeMap::new()) };
+        let wanted = self.wanted();
+        // Nothing panics while it holds the lock.
+        let mut trunks = self.tcp_trunks.lock().unwrap_or_else(PoisonError::into_inner);
+        trunks.retain(|ip, _| wanted.contains(ip));
+        let missing: Vec<IpAddr> = wanted.into_iter().filter(|ip| !trunks.contains_key(ip)).collect();
+        if !missing.is_empty() {
+            let port = trunks.values().next().map_or(port, |trunk| trunk.address().port());
+            for listener in bind_all::<TcpListener>(&missing, port, !self.options.bind.is_empty())? {
+                let trunk = TcpTrunk::start(listener, &self.routes)?;
+                trunks.insert(trunk.address().ip(), Arc::new(trunk));
+            }
+        }
+        Ok(trunks.clone())
     }
 
     fn trunks(&self) -> io::Result<BTreeMap<IpAddr, Arc<Trunk>>> {
-        let wanted = if self.options.bind.is_empty() { local_addresses() } else { self.options.bind.clone() };
+        let wanted = self.wanted();
         // Nothing panics while it holds the lock.
         let mut trunks = self.trunks.lock().unwrap_or_else(PoisonError::into_inner);
         // A trunk whose address is gone stays with the connections that have it.
@@ -82,7 +114,7 @@ impl Mux {
             return Ok(trunks.clone());
         }
         let port = trunks.values().next().map_or(self.options.port, |trunk| trunk.address().port());
-        for socket in bind_all(&missing, port, !self.options.bind.is_empty())? {
+        for socket in bind_all::<UdpSocket>(&missing, port, !self.options.bind.is_empty())? {
             let trunk = Trunk::start(socket, &self.routes)?;
             trunks.insert(trunk.ip(), Arc::new(trunk));
         }
@@ -90,21 +122,52 @@ impl Mux {
     }
 }
 
+/// What is bound to a port.
+trait Bound: Sized {
+    const KIND: &str;
+    fn bind(address: SocketAddr) -> io::Result<Self>;
+    fn port(&self) -> io::Result<u16>;
+}
+
+impl Bound for UdpSocket {
+    const KIND: &str = "UDP";
+
+    fn bind(address: SocketAddr) -> io::Result<Self> {
+        Self::bind(address)
+    }
+
+    fn port(&self) -> io::Result<u16> {
+        self.local_addr().map(|address| address.port())
+    }
+}
+
+impl Bound for TcpListener {
+    const KIND: &str = "TCP";
+
+    fn bind(address: SocketAddr) -> io::Result<Self> {
+        Self::bind(address)
+    }
+
+    fn port(&self) -> io::Result<u16> {
+        self.local_addr().map(|address| address.port())
+    }
+}
+
 /// Binds one port at all addresses. An interface that is going away may refuse, unless a person named its address.
-fn bind_all(ips: &[IpAddr], port: u16, strict: bool) -> io::Result<Vec<UdpSocket>> {
+fn bind_all<B: Bound>(ips: &[IpAddr], port: u16, strict: bool) -> io::Result<Vec<B>> {
     let mut failure = None;
     for _ in 0..if port == 0 { PORT_ATTEMPTS } else { 1 } {
         let (mut sockets, mut port) = (Vec::new(), port);
         failure = None;
         for ip in ips {
-            match UdpSocket::bind((*ip, port)) {
+            match B::bind((*ip, port).into()) {
                 Ok(socket) => {
-                    port = socket.local_addr()?.port();
+                    port = socket.port()?;
                     sockets.push(socket);
                 }
                 Err(error) if !strict && error.kind() == io::ErrorKind::AddrNotAvailable => {}
                 Err(error) => {
-                    let message = format!("cannot bind UDP port {port} at {ip}: {error}");
+                    let message = format!("cannot bind {} port {port} at {ip}: {error}", B::KIND);
                     failure = Some(io::Error::new(error.kind(), message));
                     break;
                 }
@@ -123,6 +186,11 @@ impl Place {
         self.trunks.keys().map(|ip| SocketAddr::new(*ip, 0)).collect()
     }
 
+    /// The same for TCP.
+    pub(super) fn tcp_addresses(&self) -> Vec<SocketAddr> {
+        self.tcp_trunks.keys().map(|ip| SocketAddr::new(*ip, 0)).collect()
+    }
+
     /// What hands it a share in place of each.
     pub(super) fn runtime(&self) -> BranchRuntime {
         BranchRuntime::new(Arc::clone(&self.branch), Arc::clone(&self.trunks))
@@ -131,8 +199,13 @@ impl Place {
     /// A local candidate as the other side is to know it: one or, with public addresses, more lines.
     pub(super) fn tell(&self, candidate: &str) -> Vec<String> {
         let mut words: Vec<String> = candidate.split(' ').map(str::to_owned).collect();
-        let at = words.get(4).and_then(|ip| ip.parse::<IpAddr>().ok()).map(|ip| (ip, self.port(ip)));
+        let is_tcp = words.get(2).is_some_and(|transport| transport.eq_ignore_ascii_case("tcp"));
+        let at = words.get(4).and_then(|ip| ip.parse::<IpAddr>().ok()).map(|ip| (ip, self.port(ip, is_tcp)));
         let kind = words.get(7).map(String::as_str);
+        if words.iter().any(|word| word == "active") {
+            // Viewers connect to seeds, over TCP: browsers take no streams.
+            return Vec::new();
+        }
         match (kind, at) {
             (Some("host"), Some((ip, Some(port)))) => {
                 words[5] = port.to_string();
@@ -161,8 +234,12 @@ impl Place {
         }
     }
 
-    fn port(&self, ip: IpAddr) -> Option<u16> {
-        self.trunks.get(&ip).map(|trunk| trunk.address().port())
+    fn port(&self, ip: IpAddr, is_tcp: bool) -> Option<u16> {
+        if is_tcp {
+            self.tcp_trunks.get(&ip).map(|trunk| trunk.address().port())
+        } else {
+            self.trunks.get(&ip).map(|trunk| trunk.address().port())
+        }
     }
 }
 
@@ -226,7 +303,7 @@ mod tests {
         let local = local_addresses().into_iter().find(|ip| ip.is_ipv4() && !ip.is_loopback());
         let Some(local) = local else { return };
         let public: Vec<IpAddr> = vec!["203.0.113.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
-        let mux = Mux::new(MuxOptions { bind: vec![local], public, port: 0 });
+        let mux = Mux::new(MuxOptions { bind: vec![local], public, ..MuxOptions::default() });
         let place = mux.place("aaaa".to_owned()).unwrap();
         let port = mux.bind().unwrap()[0].port();
         let told = place.tell(&format!("candidate:1 1 udp 2130706431 {local} 40000 typ host"));
@@ -239,7 +316,7 @@ mod tests {
     fn a_port_that_is_taken_is_named() {
         let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = bind_all(&[Ipv4Addr::LOCALHOST.into()], port, true).unwrap_err();
+        let error = bind_all::<UdpSocket>(&[Ipv4Addr::LOCALHOST.into()], port, true).unwrap_err();
         assert!(error.to_string().contains(&format!("UDP port {port} at 127.0.0.1")), "{error}");
     }
 }

@@ -115,6 +115,14 @@ impl Routes {
         }
     }
 
+    /// Whom an ICE check names as its receiver.
+    pub(super) fn find_named(&self, check: &[u8]) -> Option<Arc<Branch>> {
+        let Some(Stun::Request { username: Some(username), .. }) = stun::parse(check) else { return None };
+        let ufrag = std::str::from_utf8(stun::receiver(username)).ok()?;
+        let tables = self.tables();
+        tables.branch(*tables.by_ufrag.get(ufrag)?)
+    }
+
     /// How many entries there are, of all kinds.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {

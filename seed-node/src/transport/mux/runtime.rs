@@ -1,4 +1,4 @@
-//! The runtime that `webrtc` runs a connection on: Tokio, but for its UDP sockets.
+//! The runtime that `webrtc` runs a connection on: Tokio, but for its sockets.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -41,7 +41,7 @@ impl Runtime for BranchRuntime {
     }
 
     fn wrap_tcp_listener(&self, listener: std::net::TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {
-        self.tokio.wrap_tcp_listener(listener)
+        Ok(Arc::new(self.branch.open_door(listener.local_addr()?)))
     }
 
     fn connect_tcp<'a>(

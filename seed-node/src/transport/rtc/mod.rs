@@ -288,6 +288,7 @@ async fn build(
         .with_runtime(Arc::new(place.runtime()))
         .with_handler(Arc::new(callbacks))
         .with_udp_addrs(place.addresses())
+        .with_tcp_addrs(place.tcp_addresses())
         .with_data_channel_send_buffer_limit(MAX_OUTSTANDING)
         .build()
         .await?;
