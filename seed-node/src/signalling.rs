@@ -280,6 +280,7 @@ impl Client {
             want: self.membership.want.min(MAX_WANT),
             resume: self.resume.clone(),
             connected: self.connected.borrow().clone(),
+            position_s: None,
         };
         send(&mut socket, &join).await?;
         Ok(socket)

@@ -230,6 +230,7 @@ async fn a_node_that_is_killed_takes_only_its_sockets_along() {
             want: 0,
             resume: Some(moves.resume.clone()),
             connected: vec![stays.peer],
+            position_s: None,
         },
     )
     .await;

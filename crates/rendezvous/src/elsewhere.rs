@@ -241,7 +241,7 @@ impl Rendezvous {
         let mut found = Vec::new();
         if let Some(swarm) = self.hashes.get(&hash).and_then(|key| self.swarms.get_mut(key)) {
             let count = usize::from(count.min(headwater_wire::limits::MAX_WANT));
-            let mut chance = Chance { costs: &self.costs, rng: &mut self.rng };
+            let mut chance = Chance { costs: &self.costs, rng: &mut self.rng, now };
             found = pairing::on_seek(swarm, now, stranger, count, seeds.into(), &mut chance);
         }
         tried.truncate(MAX_TRIED);
@@ -303,7 +303,7 @@ impl Rendezvous {
             self.directory.tell(Told::Node(from), message);
         }
         let Some(key) = key else { return };
-        self.settle(key, peer);
+        self.settle(now, key, peer);
         if !is_enough && role == Role::Viewer {
             self.seek(key, peer, tried);
         }
@@ -311,10 +311,10 @@ impl Rendezvous {
     }
 
     /// What other nodes could not give is looked for here once more: a part of the wish was left open for them.
-    fn settle(&mut self, key: SwarmKey, peer: PeerId) {
+    fn settle(&mut self, now: Now, key: SwarmKey, peer: PeerId) {
         let Some(swarm) = self.swarms.get_mut(&key) else { return };
         let Some(wants) = swarm.member(peer).map(|member| member.wants).filter(|wants| *wants > 0) else { return };
-        let mut chance = Chance { costs: &self.costs, rng: &mut self.rng };
+        let mut chance = Chance { costs: &self.costs, rng: &mut self.rng, now };
         let made = pairing::on_want(swarm, peer, wants, &mut chance);
         self.tell(key, &made);
     }

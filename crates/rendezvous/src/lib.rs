@@ -52,6 +52,7 @@ mod sums;
 mod swarm;
 mod time;
 pub mod tracker;
+mod watching;
 
 pub use address::{AddressLimits, Addresses, Line};
 pub use allow::AllowList;

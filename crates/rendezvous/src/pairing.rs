@@ -10,6 +10,7 @@ use crate::place::{CostMap, Distance, Place};
 use crate::rng::Rng;
 use crate::swarm::{Member, Swarm};
 use crate::time::Now;
+use crate::watching::Watching;
 
 /// Two members that were just paired, to be told so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,7 @@ pub(crate) struct Introduction {
 pub(crate) struct Chance<'a> {
     pub(crate) costs: &'a CostMap,
     pub(crate) rng: &'a mut Rng,
+    pub(crate) now: Now,
 }
 
 /// A member of another node that looks for neighbours here.
@@ -35,6 +37,7 @@ pub(crate) struct Stranger {
 /// Whom candidates are ranked for.
 struct Asker<'a> {
     place: &'a Place,
+    watching: Option<Watching>,
     lost: &'a dyn Fn(&PeerId) -> bool,
     may: &'a dyn Fn(PeerId) -> bool,
 }
@@ -43,6 +46,8 @@ struct Asker<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     failed_before: bool,
+    /// Is elsewhere in the content: what the asker wants next it does not hold, however near it is.
+    is_elsewhere: bool,
     /// Has as many neighbours as it keeps: one that is near is no use if it is everybody's.
     has_enough: bool,
     distance: Distance,
@@ -120,7 +125,7 @@ pub(crate) fn on_seek(
             swarm.may_pair_elsewhere(other, stranger.peer, stranger.role)
                 && (stranger.role == Role::Viewer || needs_seed(swarm, other))
         };
-        let asker = Asker { place: &stranger.place, lost: &|_| false, may: &may };
+        let asker = Asker { place: &stranger.place, watching: None, lost: &|_| false, may: &may };
         for other in choose(swarm, &asker, role, most, chance) {
             swarm.keep_place(now, other, stranger.peer, stranger.role, stranger.node);
             swarm.fulfil_one(other);
@@ -152,7 +157,7 @@ fn ask(
         return;
     }
     let (lost, may) = (|other: &PeerId| member.lost.contains(other), |other| swarm.may_pair(peer, other));
-    let asker = Asker { place: &member.place, lost: &lost, may: &may };
+    let asker = Asker { place: &member.place, watching: member.watching, lost: &lost, may: &may };
     for other in choose(swarm, &asker, role, count, chance) {
         introduce(swarm, peer, other, made);
     }
@@ -168,6 +173,7 @@ fn choose(swarm: &Swarm, asker: &Asker<'_>, role: Role, count: usize, chance: &m
         let rank = Rank {
             failed_before: (asker.lost)(&other),
             has_enough: role == Role::Viewer && member.pairs.len() >= VIEWER_TARGET,
+            is_elsewhere: is_elsewhere(asker.watching, member.watching, chance.now),
             distance: chance.costs.distance(asker.place, &member.place),
             is_taker: member.is_taker(),
             load: member.pairs.len(),
@@ -191,6 +197,12 @@ fn far_first(rest: Vec<(Rank, PeerId)>, near: Option<Distance>) -> Vec<(Rank, Pe
     far.sort_by_key(|(rank, _)| (rank.has_enough, rank.is_taker, rank.load, rank.lot));
     far.extend(others);
     far
+}
+
+/// Whether it is known of both where they are, and the candidate does not hold what the asker wants next.
+fn is_elsewhere(asker: Option<Watching>, candidate: Option<Watching>, now: Now) -> bool {
+    let fresh = |watching: Option<Watching>| watching.filter(|watching| watching.is_fresh(now));
+    fresh(asker).zip(fresh(candidate)).is_some_and(|(asker, candidate)| !candidate.serves(&asker, now))
 }
 
 /// Up to [`SAMPLE`] distinct members of a list, by lot; all of a short one.
@@ -217,17 +229,21 @@ fn serve_waiting(swarm: &mut Swarm, peer: PeerId, chance: &mut Chance<'_>, made:
         Role::Viewer => VIEWER_TARGET.saturating_sub(newcomer.pairs.len()),
         Role::Seed => newcomer.room(),
     };
-    let mut waiting: Vec<(Distance, PeerId)> = swarm
+    let mut waiting: Vec<(bool, Distance, PeerId)> = swarm
         .waiting_from(PeerId(chance.rng.next_u64()))
         .take(SAMPLE)
         .filter(|&other| swarm.may_pair(peer, other))
         .filter(|&other| !is_seed || needs_seed(swarm, other))
-        .filter_map(|other| Some((chance.costs.distance(&newcomer.place, &swarm.member(other)?.place), other)))
+        .filter_map(|other| {
+            let member = swarm.member(other)?;
+            let is_elsewhere = is_elsewhere(member.watching, newcomer.watching, chance.now);
+            Some((is_elsewhere, chance.costs.distance(&newcomer.place, &member.place), other))
+        })
         .collect();
     // Among those as far, the order stays that of the lot.
-    waiting.sort_by_key(|(distance, _)| *distance);
+    waiting.sort_by_key(|(is_elsewhere, distance, _)| (*is_elsewhere, *distance));
     waiting.truncate(room.min(MAX_WAITING_SERVED));
-    for (_, other) in waiting {
+    for (_, _, other) in waiting {
         introduce(swarm, other, peer, made);
     }
 }

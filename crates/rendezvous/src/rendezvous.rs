@@ -229,10 +229,15 @@ impl Rendezvous {
             }
             ClientMessage::Want { count } => {
                 check_want(count)?;
-                let made = pairing::on_want(swarm, peer, count, &mut Chance { costs: &self.costs, rng: &mut self.rng });
+                let made =
+                    pairing::on_want(swarm, peer, count, &mut Chance { costs: &self.costs, rng: &mut self.rng, now });
                 self.tell(swarm_key, &made);
                 self.seek(swarm_key, peer, Vec::new());
                 self.seek_later(now, swarm_key);
+                Ok(())
+            }
+            ClientMessage::Watching { position_s } => {
+                swarm.set_position(now, peer, position_s);
                 Ok(())
             }
             ClientMessage::Signal { to, data } => {
@@ -291,7 +296,8 @@ impl Rendezvous {
         Newcomer { fresh, deadline, grant, place }: Newcomer,
         message: ClientMessage,
     ) -> Result<(), Refusal> {
-        let ClientMessage::Join { version, swarm: name, role, token: _, want, resume, connected } = message else {
+        let ClientMessage::Join { version, swarm: name, role, token: _, want, resume, connected, position_s } = message
+        else {
             return Err((ErrorCode::NotJoined, "the first message must be a join".to_owned()));
         };
         if version != SIGNAL_VERSION {
@@ -330,6 +336,9 @@ impl Rendezvous {
         for neighbour in &connected {
             swarm.pair_again(peer, *neighbour);
         }
+        if let Some(position_s) = position_s {
+            swarm.set_position(now, peer, position_s);
+        }
         let hash = swarm.hash;
         let elsewhere = self.directory.elsewhere(&hash);
         let welcome = ServerMessage::Welcome {
@@ -339,7 +348,7 @@ impl Rendezvous {
             swarm_size: u32::try_from(swarm.len() as u64 + elsewhere.members()).unwrap_or(u32::MAX),
         };
         self.outputs.push_back(Output::Send { conn, message: welcome });
-        let mut chance = Chance { costs: &self.costs, rng: &mut self.rng };
+        let mut chance = Chance { costs: &self.costs, rng: &mut self.rng, now };
         let made = pairing::on_join(swarm, peer, want, &elsewhere, &mut chance);
         self.tell(key, &made);
         self.has_changed(key);

@@ -11,6 +11,7 @@ use crate::io::ConnId;
 use crate::place::Place;
 use crate::sums::Sums;
 use crate::time::{Duration, Now};
+use crate::watching::Watching;
 
 /// The other side of a pairing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub(crate) struct Member {
     pub(crate) claimed: Vec<PeerId>,
     /// Whom it lost, latest last.
     pub(crate) lost: VecDeque<PeerId>,
+    /// Where in content on demand it said it is.
+    pub(crate) watching: Option<Watching>,
     /// What it said it carried.
     stats: StatsReport,
     /// Its index in `viewers` or `seeds`.
@@ -159,6 +162,7 @@ impl Swarm {
             pairs: BTreeMap::new(),
             claimed: Vec::new(),
             lost: VecDeque::new(),
+            watching: None,
             stats: StatsReport::default(),
             index,
         };
@@ -320,6 +324,13 @@ impl Swarm {
     pub(crate) fn fulfil_one(&mut self, peer: PeerId) {
         let wants = self.members.get(&peer).map_or(0, |member| member.wants);
         self.set_wants(peer, wants.saturating_sub(1));
+    }
+
+    /// Remembers where in content on demand a member is.
+    pub(crate) fn set_position(&mut self, now: Now, peer: PeerId, position_s: u32) {
+        if let Some(member) = self.members.get_mut(&peer) {
+            member.watching = Some(Watching::told(member.watching, now, position_s));
+        }
     }
 
     pub(crate) fn set_stats(&mut self, peer: PeerId, stats: StatsReport) {

@@ -19,6 +19,7 @@ enum Op {
     Open,
     Join { conn: usize, swarm: u8, seed: bool, want: u16, resume: Option<usize>, connected: Vec<usize> },
     Want { conn: usize, count: u16 },
+    Watching { conn: usize, position_s: u32 },
     Signal { conn: usize, to: usize },
     Lost { conn: usize, to: usize },
     Stats { conn: usize },
@@ -37,6 +38,7 @@ fn op() -> impl Strategy<Value = Op> {
                 Op::Join { conn, swarm, seed, want, resume, connected }
             }),
         6 => (index(), want()).prop_map(|(conn, count)| Op::Want { conn, count }),
+        2 => (index(), any::<u32>()).prop_map(|(conn, position_s)| Op::Watching { conn, position_s }),
         4 => (index(), index()).prop_map(|(conn, to)| Op::Signal { conn, to }),
         4 => (index(), index()).prop_map(|(conn, to)| Op::Lost { conn, to }),
         1 => index().prop_map(|conn| Op::Stats { conn }),
@@ -156,6 +158,8 @@ fn run(ops: &[Op]) -> Vec<Output> {
             Op::Want { conn, count } => {
                 pick(&model.conns, conn).map(|conn| Input::Message { conn, message: ClientMessage::Want { count } })
             }
+            Op::Watching { conn, position_s } => pick(&model.conns, conn)
+                .map(|conn| Input::Message { conn, message: ClientMessage::Watching { position_s } }),
             Op::Signal { conn, to } => pick(&model.conns, conn).zip(pick(&model.names, to)).map(|(conn, to)| {
                 let sender = model.members.get(&conn);
                 relayed = sender.map(|(_, name, _)| model.pairs.contains(&couple(*name, to)));

@@ -158,7 +158,16 @@ impl Cluster {
         self.look(node, SwarmHash::of_name(&swarm));
         self.say(
             at,
-            ClientMessage::Join { version: SIGNAL_VERSION, swarm, role, token: None, want, resume, connected },
+            ClientMessage::Join {
+                version: SIGNAL_VERSION,
+                swarm,
+                role,
+                token: None,
+                want,
+                resume,
+                connected,
+                position_s: None,
+            },
         );
         at
     }

@@ -33,6 +33,7 @@ impl World {
             want,
             resume: None,
             connected: Vec::new(),
+            position_s: None,
         };
         self.core.handle_input(Now(0), Input::Message { conn, message });
         let mut met = Vec::new();

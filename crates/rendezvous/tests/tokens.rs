@@ -22,6 +22,7 @@ fn join(core: &mut Rendezvous, conn: u64, resume: Option<String>) -> Result<Stri
         want: 0,
         resume,
         connected: Vec::new(),
+        position_s: None,
     };
     core.handle_input(Now(0), Input::Message { conn, message });
     let mut answer = None;

@@ -52,6 +52,11 @@ const ENTRY_WITHIN: Span = Span::from_millis(800);
 /// Most segments of which it is remembered that somebody fetches them.
 const MAX_UNDER_WAY: usize = 64;
 
+/// A segment that is needed later than this, and that no neighbour has, is left alone for a moment: those who are ahead, or
+/// neighbours to be met, may bring it. Short enough that half of a player's usual buffer is left.
+const CALM: Span = Span::from_secs(15);
+const CALM_WAIT: Span = Span::from_millis(1500);
+
 /// After joining a swarm with others in it, how long segments that are not urgent wait for the first neighbour.
 const JOIN_GRACE: Span = Span::from_secs(5);
 
@@ -117,6 +122,9 @@ impl Engine {
             Plan::WaitUntil(at) => self.wake_at(at.min(rescue)),
             Plan::Duty(chunks) => {
                 self.stats.duties += 1;
+                if !self.timeline.is_live(id.track) {
+                    self.announcements.strange_at = Some(now);
+                }
                 self.fetch(id, chunks);
             }
             Plan::Alone => {
@@ -269,7 +277,8 @@ impl Engine {
         {
             return Plan::WaitUntil(at + self.patience());
         }
-        let turn = since + RANK_STEP * self.before(id).min(MAX_RANK);
+        let is_calm = any_ready && self.timeline.slack(now, id).is_some_and(|slack| slack > CALM);
+        let turn = since + RANK_STEP * self.before(id).min(MAX_RANK) + if is_calm { CALM_WAIT } else { Span::ZERO };
         if turn > now {
             return Plan::WaitUntil(turn);
         }

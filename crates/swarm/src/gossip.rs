@@ -33,6 +33,9 @@ const HELLO_WITHIN: Span = Span::from_secs(10);
 /// Between two requests for more neighbours, at first; doubled each time nobody came of it.
 const WANT_EVERY: Span = Span::from_secs(5);
 
+/// How many neighbours are asked for, beyond those wanted, by a viewer whose neighbours have nothing for it.
+const STRANGERS: u16 = 4;
+
 /// Questions (for entries, for hashes) a neighbour may ask in a second; more are not answered.
 const MAX_QUESTIONS: u32 = 20;
 
@@ -45,6 +48,8 @@ pub(crate) struct Announcements {
     due: Option<Now>,
     next_want: Now,
     wants: u32,
+    /// When this peer last went to the origin because none of its neighbours has what it wants.
+    pub(crate) strange_at: Option<Now>,
     /// Questions answered, by neighbour, in the second that began at the time given.
     answered: SortedMap<PeerId, u32>,
     answered_since: Now,
@@ -59,6 +64,7 @@ impl Announcements {
             due: None,
             next_want: now + WANT_EVERY,
             wants: 0,
+            strange_at: None,
             answered: SortedMap::default(),
             answered_since: now,
         }
@@ -483,8 +489,11 @@ impl Engine {
     fn ask_for_neighbours(&mut self) {
         let Some((_, swarm_size)) = self.swarm else { return };
         let have = self.neighbours.len() as u16;
+        // Content on demand: the neighbours are elsewhere in it.
+        let is_strange = self.announcements.strange_at.is_some_and(|at| self.now.passed(at) < WANT_EVERY);
+        let count = self.config.neighbours.saturating_sub(have).max(if is_strange { STRANGERS } else { 0 });
         // Where everybody is a neighbour already there is nobody to ask for, but the swarm may have grown since.
-        if have >= self.config.neighbours {
+        if count == 0 {
             return;
         }
         if self.announcements.next_want > self.now {
@@ -493,8 +502,27 @@ impl Engine {
         let patience = if swarm_size <= u32::from(have) + 1 { 4 } else { 1 };
         self.announcements.next_want = self.now + WANT_EVERY * (patience << self.announcements.wants.min(4));
         self.announcements.wants += 1;
-        self.emit(Output::WantNeighbours { count: self.config.neighbours - have });
+        if is_strange {
+            self.make_room(usize::from((have + count).saturating_sub(self.config.max_neighbours)));
+        }
+        self.emit(Output::WantNeighbours { count });
         self.wake_at(self.announcements.next_want);
+    }
+
+    /// Lets go of up to `count` viewers that have nothing for this one, nor it for them.
+    fn make_room(&mut self, count: usize) {
+        let latest: Vec<SegmentId> = self.latest.values().copied().collect();
+        let is_idle = |neighbour: &Neighbour| {
+            let serves = latest.iter().any(|last| after(*last).any(|id| neighbour.holds_any(id)));
+            let furthest = latest.iter().filter_map(|last| Some((last.track, neighbour.furthest(last.track)?)));
+            let mut served = furthest.flat_map(|(track, seq)| after(SegmentId { track, seq }));
+            !neighbour.is_seed() && !serves && !served.any(|id| self.segments.contains_key(&id))
+        };
+        let idle = self.ready().filter(|(_, neighbour)| is_idle(neighbour) && neighbour.sending.is_empty());
+        let idle: Vec<PeerId> = idle.map(|(peer, _)| peer).take(count).collect();
+        for peer in idle {
+            self.disconnect(peer, DisconnectReason::Full);
+        }
     }
 
     fn on_reject(&mut self, peer: PeerId, id: SegmentId, chunks: headwater_wire::ChunkRange, reason: RejectReason) {
@@ -525,6 +553,11 @@ impl Engine {
     pub(crate) fn ask_for_hashes(&mut self, peer: PeerId, id: SegmentId) {
         self.send(peer, &Message::GetHashes { segment: id });
     }
+}
+
+/// The segments that follow one, as far as a player's buffer reaches.
+fn after(id: SegmentId) -> impl Iterator<Item = SegmentId> {
+    (1..=16).map(move |step| SegmentId { track: id.track, seq: id.seq.saturating_add(step) })
 }
 
 fn by_track(ids: SortedSet<SegmentId>) -> SortedMap<TrackId, Vec<SeqRange>> {

@@ -39,6 +39,15 @@ pub enum ClientMessage {
         /// Neighbours to which a data channel is still open: not to be paired with again.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         connected: Vec<PeerId>,
+        /// As in `watching`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        position_s: Option<u32>,
+    },
+    /// Where in content on demand the player is: the server then prefers neighbours that hold what comes next. Said after
+    /// a jump, and now and then; never for a live stream, where everybody is at the same place.
+    Watching {
+        /// The playhead, in seconds of the content's own time.
+        position_s: u32,
     },
     /// Asks for more neighbours, of whom the server chooses.
     Want {

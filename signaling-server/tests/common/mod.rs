@@ -73,6 +73,7 @@ pub fn join(swarm: &str, role: Role, want: u16) -> ClientMessage {
         want,
         resume: None,
         connected: Vec::new(),
+        position_s: None,
     }
 }
 

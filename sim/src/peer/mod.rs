@@ -55,6 +55,8 @@ pub(crate) struct Peer {
     told: u32,
     last_poll: (Micros, u32),
     joined_swarm: bool,
+    /// When the server last heard where this viewer is in content on demand, and where it was.
+    position_told: (Micros, u32),
     pub(crate) record: PeerRecord,
 }
 
@@ -82,6 +84,7 @@ impl Peer {
             told: 0,
             last_poll: (0, 0),
             joined_swarm: false,
+            position_told: (0, 0),
             record: PeerRecord::new(index, session),
         }
     }
@@ -311,7 +314,9 @@ impl Peer {
             want,
             resume: None,
             connected: Vec::new(),
+            position_s: self.position_s(desk),
         };
+        self.position_told = (self.now, self.position_s(desk).unwrap_or(0));
         self.joined_swarm = true;
         // TCP, TLS and WebSocket handshakes come first.
         let server = desk.shared.population.server();
@@ -319,7 +324,7 @@ impl Peer {
         self.send_at(server, self.now + 7 * latency, What::ToServer(Box::new(join)), desk);
     }
 
-    fn tell_server(&mut self, message: ClientMessage, desk: &mut Desk<'_>) {
+    pub(super) fn tell_server(&mut self, message: ClientMessage, desk: &mut Desk<'_>) {
         self.send(desk.shared.population.server(), What::ToServer(Box::new(message)), desk);
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use headwater_swarm::{DeliveryReport, DemandId, Input, MediaKind, MediaTime, Playhead, PlaylistUpdate};
+use headwater_wire::signal::ClientMessage;
 use headwater_wire::{SegmentId, SeqNo};
 
 use super::Peer;
@@ -105,8 +106,29 @@ impl Peer {
             desk.stats.watching(self.now, player.is_stalled(), behind);
         }
         self.tell_playhead();
+        self.tell_position(desk);
         let tick = self.tick_length(desk);
         self.later(self.now + tick, What::PlayerTick, desk);
+    }
+
+    /// Where in content on demand the viewer is, in seconds, for the signalling server.
+    pub(super) fn position_s(&self, desk: &Desk<'_>) -> Option<u32> {
+        let is_told = desk.shared.policy == Policy::Headwater && !desk.shared.content.live;
+        let player = self.player.as_ref().filter(|_| is_told)?;
+        u32::try_from(player.position / SECOND).ok()
+    }
+
+    /// Tells the signalling server of a jump, and now and then, as the browser's client does it.
+    fn tell_position(&mut self, desk: &mut Desk<'_>) {
+        const JUMP_S: u64 = 20;
+        const EVERY_S: u64 = 60;
+        let Some(position_s) = self.position_s(desk).filter(|_| self.joined_swarm) else { return };
+        let (at, before) = self.position_told;
+        let passed = (self.now - at) / SECOND;
+        if passed >= EVERY_S || (u64::from(before) + passed).abs_diff(position_s.into()) >= JUMP_S {
+            self.position_told = (self.now, position_s);
+            self.tell_server(ClientMessage::Watching { position_s }, desk);
+        }
     }
 
     pub(super) fn tell_playhead(&mut self) {
@@ -246,6 +268,7 @@ impl Peer {
         let Some(player) = self.player.as_mut().filter(|player| player.started.is_some()) else { return };
         let awaited = player.demand;
         player.seek(self.now, to, content);
+        self.tell_position(desk);
         self.tell_playhead();
         match awaited.map(|awaited| awaited.via) {
             Some(Via::Engine(demand)) => self.input(Input::DemandCancelled { demand: DemandId(demand) }),

@@ -281,6 +281,7 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
     this.#phase = "starting";
     try {
       const client = await Client.start(this.#settings, {
+        position: () => this.#position(),
         request: (track, seq) => this.#request(track, seq),
         event: (kind, peer) => this.onpeer?.({ kind, peer: peer.toString(16).padStart(16, "0") }),
       });
@@ -380,6 +381,11 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
       if (id !== undefined) this.#client.adopt(id, sn, bytes);
     }
     this.#earlyBytes = 0;
+  }
+
+  #position(): number | undefined {
+    const isLive = [...this.#tracks.values()].some((track) => track.live);
+    return isLive ? undefined : Math.floor(this.#watch?.media.currentTime ?? 0);
   }
 
   #tick(): void {

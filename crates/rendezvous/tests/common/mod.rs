@@ -83,7 +83,7 @@ pub fn join(swarm: &str, role: Role, want: u16) -> ClientMessage {
 
 pub fn rejoin(swarm: &str, role: Role, want: u16, resume: Option<String>, connected: Vec<PeerId>) -> ClientMessage {
     let swarm = SwarmName::new(swarm).unwrap();
-    ClientMessage::Join { version: SIGNAL_VERSION, swarm, role, token: None, want, resume, connected }
+    ClientMessage::Join { version: SIGNAL_VERSION, swarm, role, token: None, want, resume, connected, position_s: None }
 }
 
 impl Got {

@@ -17,6 +17,10 @@ const WELCOME_WITHIN_MS = 2_000;
 /** A client that has not loaded after this is done without. */
 const LOAD_WITHIN_MS = 8_000;
 
+/** The signalling server hears where in content on demand the player is so often, and after a jump this far. */
+const TELL_EVERY_S = 60;
+const JUMP_S = 20;
+
 /** Neighbours asked for in the first join, before the engine has said how many it wants. */
 const FIRST_WANT = 8;
 
@@ -47,6 +51,8 @@ export type ClientEvent = (typeof EVENTS)[number];
 
 /** What the client asks of its owner. */
 export interface ClientOwner {
+  /** Where the player is, in whole seconds of the content; nothing where it is live. */
+  position(): number | undefined;
   request(track: bigint, seq: number): SegmentRequest | undefined;
   event(kind: ClientEvent, peer: bigint): void;
 }
@@ -125,6 +131,9 @@ export class Client implements Host {
   readonly #listening = new AbortController();
   #demand = 0;
   #want = FIRST_WANT;
+  /** Where the signalling server knows the player to be, in seconds, and since when. */
+  #told = 0;
+  #toldAt = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #adopting: ReturnType<typeof setTimeout> | undefined;
   readonly #reporting: ReturnType<typeof setInterval>;
@@ -194,7 +203,7 @@ export class Client implements Host {
       setTimeout(resolve, WELCOME_WITHIN_MS);
     });
     this.#signal = new Signal(settings.signal, core.swarm, settings.token, {
-      standing: () => ({ want: this.#want, connected: this.#peers.connected }),
+      standing: () => ({ want: this.#want, position_s: this.#where(), connected: this.#peers.connected }),
       welcome: (ice, swarmSize) => {
         this.#peers.iceServers = ice;
         this.#soon((inner) => {
@@ -236,6 +245,11 @@ export class Client implements Host {
 
   /** The playhead moved. */
   playhead(position: number, bufferedTo: number, rate: number): void {
+    const passed = (performance.now() - this.#toldAt) / 1000;
+    if (passed >= TELL_EVERY_S || Math.abs(this.#told + passed - position) >= JUMP_S) {
+      const position_s = this.#where();
+      if (position_s !== undefined) this.#signal.send({ type: "watching", position_s });
+    }
     this.#soon((core) => {
       core.playhead(position, bufferedTo, rate);
     });
@@ -431,6 +445,14 @@ export class Client implements Host {
           this.#adopt();
         })
       : undefined;
+  }
+
+  /** Where in content on demand the player is, to be told to the server now. */
+  #where(): number | undefined {
+    const position = this.#owner.position();
+    this.#toldAt = performance.now();
+    this.#told = position ?? 0;
+    return position;
   }
 
   #report(): void {

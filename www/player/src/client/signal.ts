@@ -29,8 +29,8 @@ type ServerMessage =
 
 /** What the client does about it. */
 export interface SignalEvents {
-  /** What a join says besides names: neighbours wanted, and those there are. */
-  standing(): { want: number; connected: string[] };
+  /** What a join says besides names: neighbours wanted, where the player is, and the neighbours there are. */
+  standing(): { want: number; position_s: number | undefined; connected: string[] };
   welcome(ice: RTCIceServer[], swarmSize: number): void;
   connect(peer: string, offer: boolean): void;
   signal(from: string, data: SignalData): void;
@@ -83,9 +83,9 @@ export class Signal {
       return;
     }
     socket.onopen = () => {
-      const standing = this.#events.standing();
-      const again = this.#resume === undefined ? {} : { resume: this.#resume, connected: standing.connected };
-      const join = { type: "join", version: VERSION, role: "viewer", ...this.#join, want: standing.want, ...again };
+      const { connected, ...standing } = this.#events.standing();
+      const again = this.#resume === undefined ? {} : { resume: this.#resume, connected };
+      const join = { type: "join", version: VERSION, role: "viewer", ...this.#join, ...standing, ...again };
       socket.send(JSON.stringify(join));
     };
     socket.onmessage = (event: MessageEvent<unknown>) => {

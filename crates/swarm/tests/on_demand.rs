@@ -1,0 +1,90 @@
+//! Content on demand: viewers are everywhere in it, and each finds those that have what it will play next.
+
+mod bench;
+
+use bench::{Bench, TRACK, fetches};
+use headwater_swarm::{DisconnectReason, Output};
+use headwater_wire::{Message, PeerId, SeqNo, SeqRange};
+
+fn holds(first: u64, count: u64) -> Message {
+    Message::Have { track: TRACK, full: true, ranges: vec![SeqRange { first: SeqNo(first), count }] }
+}
+
+/// A viewer with as many neighbours as it may have, each of which holds what `held` says.
+fn with_neighbours(held: impl Fn(u64) -> Message) -> Bench {
+    let mut bench = Bench::on_demand();
+    bench.input(headwater_swarm::Input::SwarmSize { peers: 1000 });
+    for peer in 1..=16 {
+        bench.connect(peer);
+        bench.say(peer, &held(peer));
+    }
+    bench.wait(6_000);
+    bench
+}
+
+fn wanted(outputs: &[Output]) -> Vec<u16> {
+    let count = |output: &Output| match output {
+        Output::WantNeighbours { count } => Some(*count),
+        _ => None,
+    };
+    outputs.iter().filter_map(count).collect()
+}
+
+fn let_go(outputs: &[Output]) -> Vec<PeerId> {
+    let peer = |output: &Output| match output {
+        Output::Disconnect { peer, reason: DisconnectReason::Full } => Some(*peer),
+        _ => None,
+    };
+    outputs.iter().filter_map(peer).collect()
+}
+
+#[test]
+fn a_viewer_whose_neighbours_are_elsewhere_takes_others_in_their_place() {
+    // One is about to play what this viewer holds, one holds what this viewer will play in a moment; the others neither.
+    let mut bench = with_neighbours(|peer| match peer {
+        3 => holds(18, 2),
+        _ => holds(40, 5),
+    });
+    let mut outputs = bench.demand(15);
+    outputs.extend(bench.wait(3_000));
+    assert_eq!(fetches(&outputs), [None], "nobody has it: the origin");
+    assert_eq!(wanted(&outputs), [4]);
+    let gone = let_go(&outputs);
+    assert_eq!(gone.len(), 4, "as many as are to come in their place: {gone:?}");
+    assert!(!gone.contains(&PeerId(3)));
+}
+
+#[test]
+fn a_viewer_whose_neighbours_have_what_it_wants_keeps_them() {
+    let mut bench = with_neighbours(|_| holds(0, 50));
+    let mut outputs = bench.demand(15);
+    outputs.extend(bench.wait(3_000));
+    assert_eq!(wanted(&outputs), []);
+    assert_eq!(let_go(&outputs), []);
+}
+
+#[test]
+fn what_is_far_ahead_waits_a_moment_for_those_who_may_bring_it() {
+    let mut bench = with_neighbours(|_| holds(0, 2));
+    assert_eq!(fetches(&bench.demand(15)), []);
+    assert_eq!(fetches(&bench.wait(1_000)), [], "half a minute is left");
+    assert_eq!(fetches(&bench.wait(1_000)), [None]);
+    // Less than fifteen seconds ahead nothing waits.
+    let mut bench = with_neighbours(|_| holds(0, 2));
+    bench.play(8.0, 12.0);
+    assert_eq!(fetches(&bench.demand(10)), [None]);
+}
+
+#[test]
+fn a_viewer_of_a_live_stream_that_goes_to_the_origin_keeps_its_neighbours() {
+    let mut bench = Bench::new();
+    bench.input(headwater_swarm::Input::SwarmSize { peers: 1000 });
+    for peer in 1..=16 {
+        bench.connect(peer);
+    }
+    bench.wait(6_000);
+    let mut outputs = bench.demand(9);
+    outputs.extend(bench.wait(4_000));
+    assert_eq!(fetches(&outputs), [None]);
+    assert_eq!((wanted(&outputs), let_go(&outputs)), (vec![], vec![]));
+}
