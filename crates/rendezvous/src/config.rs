@@ -46,6 +46,14 @@ pub const MAX_LOST: usize = 16;
 /// Most neighbours that a `join` may list as connected: a seed's are the most there can be.
 pub const MAX_CONNECTED: usize = MAX_SEED_PAIRS;
 
+/// How long a peer that came back may speak to the neighbours it named while it is not known on which node they are. The node that
+/// has one says so within milliseconds.
+pub const CLAIM_STANDS: Duration = Duration::from_secs(5);
+
+/// Messages to such neighbours, each of which goes to all nodes of the swarm: offers and candidates for the twelve that a viewer
+/// has, if half of them want to negotiate anew in that moment.
+pub const MAX_SEARCHING: u16 = 64;
+
 /// Messages a connection may send at once: the offers and candidates of [`headwater_wire::limits::MAX_WANT`]
 /// neighbours in one burst.
 pub const MESSAGE_BURST: u32 = 512;

@@ -124,9 +124,9 @@ impl Rendezvous {
         let (hash, role, place) = (swarm.hash, member.role, member.place);
         let connected: Vec<PeerId> =
             connected.iter().copied().filter(|neighbour| swarm.member(*neighbour).is_none()).collect();
-        swarm.claim(peer, &connected);
-        if came_back || !connected.is_empty() {
-            let message = NodeMessage::Claim { swarm: hash, peer, role, came_back, connected };
+        swarm.claim(now, peer, &connected);
+        if came_back {
+            let message = NodeMessage::Claim { swarm: hash, peer, role, connected };
             self.directory.tell(Told::Swarm(hash), message);
         }
         if role == Role::Seed {
@@ -190,13 +190,15 @@ impl Rendezvous {
                 self.found(now, from, swarm, peer, found, count, tried);
             }
             NodeMessage::Accept { swarm, peer, role, others } => self.accepted(from, swarm, peer, role, &others),
-            NodeMessage::Claim { swarm, peer, role, came_back, connected } => {
-                self.claimed_elsewhere(from, swarm, peer, role, came_back, connected);
+            NodeMessage::Claim { swarm, peer, role, connected } => {
+                self.claimed_elsewhere(from, swarm, peer, role, connected);
             }
             NodeMessage::Claimed { swarm, peer, found } => {
                 if let Some(swarm) = self.hashes.get(&swarm).and_then(|key| self.swarms.get_mut(key)) {
                     for (other, role) in found.into_iter().take(MAX_CONNECTED) {
-                        swarm.pair_elsewhere(peer, other, role, from);
+                        if swarm.claims(now, peer, other) {
+                            swarm.pair_elsewhere(peer, other, role, from);
+                        }
                     }
                 }
             }
@@ -341,16 +343,11 @@ impl Rendezvous {
         hash: SwarmHash,
         peer: PeerId,
         role: Role,
-        came_back: bool,
         connected: Vec<PeerId>,
     ) {
         let Some(&key) = self.hashes.get(&hash) else { return };
         let old = self.swarms.get(&key).and_then(|swarm| swarm.member(peer)).map(|member| member.conn);
         if let Some(old) = old {
-            if !came_back {
-                // Two of one name, and neither has proven it: the one that is here stays.
-                return;
-            }
             self.close(old);
         }
         let Some(swarm) = self.swarms.get_mut(&key) else { return };

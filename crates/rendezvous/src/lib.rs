@@ -59,7 +59,7 @@ pub use allow::AllowList;
 pub use config::Config;
 pub use io::{ConnId, Input, Output, Timeout, TimeoutReason};
 pub use place::{CostMap, Country, Pid, Place};
-pub use quota::{Grant, QuotaError, TokenId};
+pub use quota::{Grant, QuotaError, Quotas, TokenId};
 pub use rate::{Rate, RateLimit};
 pub use rendezvous::{Counts, Rendezvous, SwarmReport};
 pub use time::{Duration, Now};

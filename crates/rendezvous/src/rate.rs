@@ -53,6 +53,15 @@ impl RateLimit {
         }
     }
 
+    /// Counts as many as are within the limit, up to `count`, and says how many those are.
+    pub fn allow_some(&mut self, now: Now, count: usize) -> usize {
+        self.refill(now);
+        let left = usize::try_from(self.level / MILLION).unwrap_or(usize::MAX);
+        let allowed = count.min(left);
+        self.level -= allowed as u64 * MILLION;
+        allowed
+    }
+
     /// Whether nothing was done for so long that a new bucket would be the same.
     pub fn is_full(&mut self, now: Now) -> bool {
         self.refill(now);
@@ -97,5 +106,12 @@ mod tests {
         assert!(!limit.allow_many(Now(0), 11));
         assert!(limit.allow_many(Now(0), 10));
         assert!(!limit.is_full(Now(9 * MILLION)) && limit.is_full(Now(10 * MILLION)));
+    }
+
+    #[test]
+    fn of_many_as_many_pass_as_there_is_room_for() {
+        let mut limit = RateLimit::new(Now(0), Rate { burst: 10, per_second: 1 });
+        assert_eq!((limit.allow_some(Now(0), 7), limit.allow_some(Now(0), 7), limit.allow_some(Now(0), 7)), (7, 3, 0));
+        assert_eq!(limit.allow_some(Now(2 * MILLION), 7), 2);
     }
 }

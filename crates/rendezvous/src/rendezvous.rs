@@ -11,11 +11,12 @@ use crate::config::{Config, MAX_CONNECTED};
 use crate::io::{ConnId, Input, Output, Timeout, TimeoutReason};
 use crate::pairing::{self, Chance, Introduction};
 use crate::place::{CostMap, Place};
-use crate::quota::{Grant, QuotaError, Quotas, TokenId};
+use crate::quota::{Coming, Grant, QuotaError, Quotas, TokenId};
 use crate::resume;
 use crate::rng::Rng;
 use crate::swarm::{Pair, Swarm};
 use crate::time::Now;
+use crate::tracker::Beside;
 
 /// A swarm by number, so that its long name is held once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,6 +160,11 @@ impl Rendezvous {
         })
     }
 
+    /// What a tracker beside this core shares with it.
+    pub const fn beside(&mut self, now: Now) -> Beside<'_> {
+        Beside { now, nodes: &mut self.directory, quotas: &mut self.quotas }
+    }
+
     /// Takes what a carrier says about costs, for all pairings from now on.
     pub fn set_costs(&mut self, costs: CostMap) {
         self.costs = costs;
@@ -243,14 +249,14 @@ impl Rendezvous {
             ClientMessage::Signal { to, data } => {
                 check_signal(&data)?;
                 let own = swarm.member(peer);
-                let is_searching = own.is_some_and(|own| own.claimed.contains(&to)) && self.directory.is_connected();
-                let pair = own.and_then(|own| own.pairs.get(&to)).filter(|pair| !pair.is_kept);
+                let pair = own.and_then(|own| own.pairs.get(&to)).filter(|pair| !pair.is_kept).copied();
+                let is_unknown = pair.is_none() && swarm.member(to).is_none() && self.directory.is_connected();
+                let is_searching = is_unknown && swarm.may_search(now, peer, to);
                 let output = match (pair, swarm.member(to)) {
-                    (Some(Pair { node: Some(node), .. }), _) if self.directory.lives(*node) => {
+                    (Some(Pair { node: Some(node), .. }), _) if self.directory.lives(node) => {
                         self.counts.signals += 1;
-                        let is_searching = false;
                         let message = NodeMessage::Signal { swarm: swarm.hash, from: peer, to, data, is_searching };
-                        self.directory.tell(Told::Node(*node), message);
+                        self.directory.tell(Told::Node(node), message);
                         return Ok(());
                     }
                     (None, None) if is_searching => {
@@ -311,12 +317,16 @@ impl Rendezvous {
         }
         let resumed = resume.and_then(|resume| resume::verify(&self.config.resume_key, &name, &resume));
         let peer = resumed.unwrap_or(fresh);
+        // Only who was here has neighbours: a stranger's word would pair it with anybody whose id it has heard.
+        let connected = if resumed.is_some() { connected } else { Vec::new() };
         if resumed.is_some() {
             self.take_over(&name, peer);
         }
         let key = self.swarm_for(&name)?;
         let counted = match grant {
-            Some(grant) => self.quotas.join(now, &grant, resumed.is_some()),
+            Some(grant) => {
+                self.quotas.join(now, &grant, Coming { came_back: resumed.is_some(), replaces: false })
+            }
             None => Ok(()),
         };
         let token = grant.map(|grant| grant.token);
@@ -448,7 +458,7 @@ impl Rendezvous {
 
 fn quota_refusal(error: QuotaError) -> Refusal {
     let code = match error {
-        QuotaError::Uses => ErrorCode::Unauthorised,
+        QuotaError::Uses | QuotaError::Expired => ErrorCode::Unauthorised,
         QuotaError::Peers | QuotaError::Full => ErrorCode::Full,
     };
     (code, error.to_string())

@@ -6,7 +6,7 @@ use headwater_wire::signal::StatsReport;
 use headwater_wire::{PeerId, Role, SwarmName};
 
 use crate::cluster::{Figures, NodeId, SwarmHash};
-use crate::config::{MAX_LOST, MAX_SEED_PAIRS, MAX_VIEWER_PAIRS, SEEK_AGAIN};
+use crate::config::{CLAIM_STANDS, MAX_LOST, MAX_SEARCHING, MAX_SEED_PAIRS, MAX_VIEWER_PAIRS, SEEK_AGAIN};
 use crate::io::ConnId;
 use crate::place::Place;
 use crate::sums::Sums;
@@ -23,6 +23,15 @@ pub(crate) struct Pair {
     pub(crate) is_kept: bool,
 }
 
+/// Neighbours that other nodes may have, while it is not known which.
+#[derive(Debug)]
+struct Claim {
+    peers: Vec<PeerId>,
+    until: Now,
+    /// Messages that may still go to all nodes.
+    searches: u16,
+}
+
 /// One peer while it is connected.
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -34,7 +43,7 @@ pub(crate) struct Member {
     /// Whom it is paired with, and what they are.
     pub(crate) pairs: BTreeMap<PeerId, Pair>,
     /// Whom it said to be connected to when it came, and who was not here. Other nodes may have them.
-    pub(crate) claimed: Vec<PeerId>,
+    claimed: Option<Box<Claim>>,
     /// Whom it lost, latest last.
     pub(crate) lost: VecDeque<PeerId>,
     /// Where in content on demand it said it is.
@@ -160,7 +169,7 @@ impl Swarm {
             place: at,
             wants: 0,
             pairs: BTreeMap::new(),
-            claimed: Vec::new(),
+            claimed: None,
             lost: VecDeque::new(),
             watching: None,
             stats: StatsReport::default(),
@@ -225,11 +234,33 @@ impl Swarm {
         self.pair(came, neighbour);
     }
 
-    /// Remembers whom a member is connected to that is not here.
-    pub(crate) fn claim(&mut self, peer: PeerId, elsewhere: &[PeerId]) {
-        if let Some(member) = self.members.get_mut(&peer) {
-            member.claimed = elsewhere.to_vec();
+    /// Remembers for a while whom a member is connected to that is not here.
+    pub(crate) fn claim(&mut self, now: Now, peer: PeerId, elsewhere: &[PeerId]) {
+        if let Some(member) = self.members.get_mut(&peer).filter(|_| !elsewhere.is_empty()) {
+            let (until, searches) = (now.plus(CLAIM_STANDS), MAX_SEARCHING);
+            member.claimed = Some(Box::new(Claim { peers: elsewhere.to_vec(), until, searches }));
         }
+    }
+
+    /// Whether a member claims to be connected to this peer.
+    pub(crate) fn claims(&mut self, now: Now, own: PeerId, other: PeerId) -> bool {
+        self.claim_of(now, own, other).is_some()
+    }
+
+    /// Whether a member may send one more message to this peer wherever it is; counts it if so.
+    pub(crate) fn may_search(&mut self, now: Now, own: PeerId, other: PeerId) -> bool {
+        let Some(claim) = self.claim_of(now, own, other) else { return false };
+        let left = claim.searches.checked_sub(1);
+        claim.searches = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    fn claim_of(&mut self, now: Now, own: PeerId, other: PeerId) -> Option<&mut Claim> {
+        let member = self.members.get_mut(&own)?;
+        if member.claimed.as_ref().is_some_and(|claim| claim.until <= now) {
+            member.claimed = None;
+        }
+        member.claimed.as_deref_mut().filter(|claim| claim.peers.contains(&other))
     }
 
     /// Whether a member may be paired with this peer of another node.
@@ -247,7 +278,9 @@ impl Swarm {
         let may = self.may_pair_elsewhere(own, other, role);
         if let Some(member) = self.members.get_mut(&own).filter(|_| may) {
             member.pairs.insert(other, Pair { role, node: Some(node), is_kept: false });
-            member.claimed.retain(|claimed| *claimed != other);
+            if let Some(claim) = &mut member.claimed {
+                claim.peers.retain(|claimed| *claimed != other);
+            }
         }
         may
     }

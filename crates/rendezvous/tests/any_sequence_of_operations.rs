@@ -88,7 +88,9 @@ impl Model {
                     let (joined, swarm, role, connected) = joining.clone().expect("a welcome answers a join");
                     assert_eq!(*conn, joined);
                     assert_eq!(self.member_named(swarm, *peer), None);
-                    for other in connected {
+                    // Whoever has not proven to have been here has no neighbours.
+                    let came_back = *peer != fresh(*conn);
+                    for other in connected.into_iter().filter(|_| came_back) {
                         if let Some((_, other_role)) = self.member_named(swarm, other)
                             && !(role == Role::Seed && other_role == Role::Seed)
                         {

@@ -30,6 +30,8 @@ struct Cluster {
     got: BTreeMap<ConnId, Vec<ServerMessage>>,
     heard: BTreeMap<ConnId, Vec<serde_json::Value>>,
     closed: BTreeSet<ConnId>,
+    /// Signals that went to all nodes of a swarm.
+    searched: usize,
     next: u64,
 }
 
@@ -57,6 +59,7 @@ impl Cluster {
             got: BTreeMap::new(),
             heard: BTreeMap::new(),
             closed: BTreeSet::new(),
+            searched: 0,
             next: 0,
         };
         for index in 0..count {
@@ -94,6 +97,8 @@ impl Cluster {
                 DirectoryOutput::Watch(swarm) => assert!(node.watched.insert(swarm), "watched twice"),
                 DirectoryOutput::Unwatch(swarm) => assert!(node.watched.remove(&swarm), "was not watched"),
                 DirectoryOutput::Tell(told, message) => {
+                    let searches = matches!(*message, NodeMessage::Signal { is_searching: true, .. });
+                    self.searched += usize::from(searches);
                     let own = NodeId(index as u64);
                     self.bus.push_back((own, told, cluster::write(own, &message).unwrap()));
                 }
@@ -183,7 +188,7 @@ impl Cluster {
         let now = self.now;
         let text = text.to_string();
         let Node { core, tracker, .. } = &mut self.nodes[node];
-        tracker.handle_message_among(conn, Message::read(&text), now, core.directory_mut());
+        tracker.handle_message_beside(conn, Message::read(&text), None, &mut core.beside(now));
         self.settle(node);
         self.deliver();
         self.heard.get_mut(&conn).map(std::mem::take).unwrap_or_default()
@@ -351,6 +356,45 @@ fn a_peer_that_comes_back_on_another_node_replaces_its_dead_socket() {
     // Nobody without the secret can throw somebody out by naming it.
     let again = cluster.join_as(0, Role::Viewer, 0, Some(format!("{peer}.{}", "0".repeat(32))), Vec::new());
     assert!(cluster.peer(again) != peer && !cluster.closed.contains(&back.1));
+}
+
+#[test]
+fn neighbours_are_claimed_only_by_who_was_here_and_for_a_moment() {
+    let mut cluster = Cluster::new(2);
+    let here = cluster.join(0, Role::Viewer, 0);
+    let target = cluster.peer(here);
+    let gone = ServerMessage::Gone { peer: target };
+    // A stranger that has heard of its id.
+    for node in 0..2 {
+        let stranger = cluster.join_as(node, Role::Viewer, 0, None, vec![target]);
+        cluster.say(stranger, ClientMessage::Signal { to: target, data: offer() });
+        assert_eq!(*cluster.last(stranger), gone);
+    }
+    assert_eq!(cluster.got[&here.1].len(), 1, "only its welcome");
+    // One that was here, while the word of the node that has its neighbour is lost.
+    let was_here = cluster.join(1, Role::Viewer, 0);
+    let (_, resume, _) = cluster.welcome(was_here);
+    cluster.loses = Box::new(|| true);
+    let back = cluster.join_as(1, Role::Viewer, 0, Some(resume), vec![target]);
+    cluster.loses = Box::new(|| false);
+    let say = |cluster: &mut Cluster| cluster.say(back, ClientMessage::Signal { to: target, data: offer() });
+    for _ in 0..100 {
+        say(&mut cluster);
+    }
+    // So many are sent to all nodes, and none of the rest.
+    let refused = cluster.got[&back.1].iter().filter(|message| **message == gone).count();
+    assert_eq!(refused, 100);
+    let searched = cluster.searched;
+    assert_eq!(searched, usize::from(headwater_rendezvous::config::MAX_SEARCHING));
+    // What comes later than a claim stands is nobody's any more.
+    let (_, resume, _) = cluster.welcome(back);
+    cluster.loses = Box::new(|| true);
+    let again = cluster.join_as(1, Role::Viewer, 0, Some(resume), vec![target]);
+    cluster.loses = Box::new(|| false);
+    cluster.pass(Duration::from_secs(6));
+    let before = cluster.searched;
+    cluster.say(again, ClientMessage::Signal { to: target, data: offer() });
+    assert_eq!((cluster.last(again), cluster.searched), (&gone, before));
 }
 
 #[test]

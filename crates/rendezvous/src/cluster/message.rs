@@ -155,7 +155,7 @@ pub enum NodeMessage {
         /// Those that were found.
         others: Vec<PeerId>,
     },
-    /// A member came (back) to this node and says to whom it is connected.
+    /// A member came back to this node, as it has proven: a member of its name is its dead socket. It says to whom it is connected.
     Claim {
         /// Of this swarm.
         swarm: SwarmHash,
@@ -163,8 +163,6 @@ pub enum NodeMessage {
         peer: PeerId,
         /// What it is.
         role: Role,
-        /// Whether it proved to have had this name before: a member of that name is its dead socket.
-        came_back: bool,
         /// Its neighbours, wherever they are.
         connected: Vec<PeerId>,
     },

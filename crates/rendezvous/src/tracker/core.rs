@@ -8,6 +8,7 @@ use super::reply::{self, Figures};
 use super::swarm::Swarm;
 use crate::cluster::{Directory, SwarmHash};
 use crate::io::ConnId;
+use crate::quota::{Coming, Grant, Quotas, TokenId};
 use crate::rng::Rng;
 use crate::time::{Duration, Now};
 
@@ -49,6 +50,17 @@ impl Default for TrackerConfig {
     }
 }
 
+/// What a tracker has in common with the core of the native protocol beside it.
+#[derive(Debug)]
+pub struct Beside<'a> {
+    /// The time. Only tokens and other nodes need it.
+    pub now: Now,
+    /// The other nodes: their peers count, and get their share of the offers.
+    pub nodes: &'a mut Directory,
+    /// What tokens are used for.
+    pub quotas: &'a mut Quotas,
+}
+
 /// A message to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrackerOutput<'a> {
@@ -82,6 +94,7 @@ pub struct TrackerCounts {
 struct Membership {
     info_hash: Binary,
     peer_id: Binary,
+    token: Option<TokenId>,
 }
 
 /// See the module.
@@ -117,46 +130,58 @@ impl Tracker {
 
     /// Takes one message of a connection. Drain [`Self::poll_output`] afterwards: the next message drops what is left.
     pub fn handle_message(&mut self, conn: ConnId, message: Message<'_>) {
-        self.handle_message_among(conn, message, Now::default(), &mut Directory::default());
+        let (mut nodes, mut quotas) = (Directory::default(), Quotas::default());
+        let mut beside = Beside { now: Now::default(), nodes: &mut nodes, quotas: &mut quotas };
+        self.handle_message_beside(conn, message, None, &mut beside);
     }
 
-    /// The same where there are other nodes: their peers count, and get their share of the offers.
-    pub fn handle_message_among(&mut self, conn: ConnId, message: Message<'_>, now: Now, nodes: &mut Directory) {
+    /// The same with what it shares; `grant` is what the connection's token allows.
+    pub fn handle_message_beside(
+        &mut self,
+        conn: ConnId,
+        message: Message<'_>,
+        grant: Option<&Grant>,
+        beside: &mut Beside<'_>,
+    ) {
         self.clear();
         let served = match message.0 {
-            Ok(Request::Announce(announce)) => self.announce(conn, &announce, now, nodes),
+            Ok(Request::Announce(announce)) => self.announce(conn, &announce, grant, beside),
             Ok(Request::Answer(answer)) => {
-                self.answer(conn, &answer, nodes);
+                self.answer(conn, &answer, beside.nodes);
                 Ok(())
             }
-            Ok(Request::Scrape(scrape)) => self.scrape(conn, &scrape, nodes),
+            Ok(Request::Scrape(scrape)) => self.scrape(conn, &scrape, beside.nodes),
             Err(unserved) => Err(unserved),
         };
         if let Err(unserved) = served {
-            self.counts.errors += 1;
-            reply::failed(&mut self.texts, &unserved);
-            self.outputs.push((conn, self.texts.len()));
+            self.fail(conn, &unserved);
         }
     }
 
     /// Refuses a message that the shell does not let through. Drain [`Self::poll_output`] afterwards.
-    pub fn refuse(&mut self, conn: ConnId, info_hash: Option<Binary>, reason: &'static str) {
+    pub fn refuse(&mut self, conn: ConnId, refusal: &Unserved) {
         self.clear();
+        self.fail(conn, refusal);
+    }
+
+    fn fail(&mut self, conn: ConnId, Unserved { action, reason, info_hash }: &Unserved) {
         self.counts.errors += 1;
-        reply::failed(&mut self.texts, &Unserved { action: "announce", reason, info_hash });
+        reply::failed(&mut self.texts, action, reason, *info_hash);
         self.outputs.push((conn, self.texts.len()));
     }
 
     /// Takes all peers of a connection out. Unknown ones are ignored.
     pub fn handle_closed(&mut self, conn: ConnId) {
-        self.handle_closed_among(conn, Now::default(), &mut Directory::default());
+        let (mut nodes, mut quotas) = (Directory::default(), Quotas::default());
+        self.handle_closed_beside(conn, &mut Beside { now: Now::default(), nodes: &mut nodes, quotas: &mut quotas });
     }
 
-    /// The same where there are other nodes.
-    pub fn handle_closed_among(&mut self, conn: ConnId, now: Now, nodes: &mut Directory) {
-        for Membership { info_hash, peer_id } in self.connections.remove(&conn).unwrap_or_default() {
+    /// The same with what it shares.
+    pub fn handle_closed_beside(&mut self, conn: ConnId, beside: &mut Beside<'_>) {
+        for Membership { info_hash, peer_id, token } in self.connections.remove(&conn).unwrap_or_default() {
+            token.inspect(|token| beside.quotas.leave(*token));
             self.leave(&info_hash, &peer_id);
-            self.tell_nodes(&info_hash, now, nodes);
+            self.tell_nodes(&info_hash, beside.now, beside.nodes);
         }
     }
 
@@ -196,28 +221,29 @@ impl Tracker {
         &mut self,
         conn: ConnId,
         announce: &Announce<'_>,
-        now: Now,
-        nodes: &mut Directory,
+        grant: Option<&Grant>,
+        beside: &mut Beside<'_>,
     ) -> Result<(), Unserved> {
         let Announce { info_hash, peer_id, event, is_seeder, numwant, ref offers } = *announce;
         self.check_peer(conn, &info_hash, &peer_id)?;
         self.counts.announces += 1;
         if event == Event::Stopped {
             // Only its own: a stranger must not be able to take somebody out.
-            if self.forget(conn, &info_hash) {
+            if self.forget(conn, &info_hash, beside.quotas) {
                 self.leave(&info_hash, &peer_id);
-                self.tell_nodes(&info_hash, now, nodes);
+                self.tell_nodes(&info_hash, beside.now, beside.nodes);
             }
-            self.tell_figures(conn, &info_hash, nodes);
+            self.tell_figures(conn, &info_hash, beside.nodes);
             return Ok(());
         }
-        self.join(conn, info_hash, peer_id, is_seeder && event != Event::Completed)?;
+        self.join(conn, (info_hash, peer_id), is_seeder && event != Event::Completed, grant, beside)?;
         if event == Event::Completed
             && let Some(swarm) = self.swarms.get_mut(&info_hash)
         {
             swarm.complete(&peer_id);
         }
-        self.tell_nodes(&info_hash, now, nodes);
+        let nodes = &mut *beside.nodes;
+        self.tell_nodes(&info_hash, beside.now, nodes);
         self.tell_figures(conn, &info_hash, nodes);
         let wanted = numwant.unwrap_or(usize::MAX).min(offers.len()).min(self.config.max_offers);
         let here = self.share_offers(wanted, announce, nodes);
@@ -247,8 +273,15 @@ impl Tracker {
         }
     }
 
-    fn join(&mut self, conn: ConnId, info_hash: Binary, peer_id: Binary, is_seeder: bool) -> Result<(), Unserved> {
-        let own = self.connections.entry(conn).or_default();
+    fn join(
+        &mut self,
+        conn: ConnId,
+        (info_hash, peer_id): (Binary, Binary),
+        is_seeder: bool,
+        grant: Option<&Grant>,
+        beside: &mut Beside<'_>,
+    ) -> Result<(), Unserved> {
+        let own = self.connections.get(&conn).map_or(&[][..], Vec::as_slice);
         let is_known = own.iter().any(|one| one.info_hash == info_hash);
         if !is_known {
             let full = if own.len() >= self.config.max_swarms_per_connection {
@@ -263,25 +296,37 @@ impl Tracker {
             if let Some(reason) = full {
                 return Err(refusal(&info_hash, reason));
             }
-            own.push(Membership { info_hash, peer_id });
+            if let Some(grant) = grant {
+                let replaces = self.token_of(&info_hash, &peer_id) == Some(grant.token);
+                let counted = beside.quotas.join(beside.now, grant, Coming { came_back: false, replaces });
+                counted.map_err(|error| refusal(&info_hash, error.text()))?;
+            }
+            let token = grant.map(|grant| grant.token);
+            self.connections.entry(conn).or_default().push(Membership { info_hash, peer_id, token });
         }
         match self.swarms.entry(info_hash).or_default().put(peer_id, conn, is_seeder) {
             None => self.counts.peers += 1,
             // The peer came back by a new socket before the old one was seen to be dead.
             Some(old) if old != conn => {
-                self.forget(old, &info_hash);
+                self.forget(old, &info_hash, beside.quotas);
             }
             Some(_) => {}
         }
         Ok(())
     }
 
+    /// The token with which a peer came.
+    fn token_of(&self, info_hash: &Binary, peer_id: &Binary) -> Option<TokenId> {
+        let conn = self.swarms.get(info_hash)?.peer(peer_id)?.conn;
+        self.connections.get(&conn)?.iter().find(|one| one.info_hash == *info_hash)?.token
+    }
+
     /// Takes a swarm off the list of a connection; says whether it was there.
-    fn forget(&mut self, conn: ConnId, info_hash: &Binary) -> bool {
+    fn forget(&mut self, conn: ConnId, info_hash: &Binary, quotas: &mut Quotas) -> bool {
         let Some(own) = self.connections.get_mut(&conn) else { return false };
         let place = own.iter().position(|one| one.info_hash == *info_hash);
         if let Some(place) = place {
-            own.swap_remove(place);
+            own.swap_remove(place).token.inspect(|token| quotas.leave(*token));
         }
         if own.is_empty() {
             self.connections.remove(&conn);

@@ -82,8 +82,8 @@ pub(super) enum Event {
 }
 
 /// Why a message cannot be served; the info hash is there where it could be read.
-#[derive(Debug)]
-pub(super) struct Unserved {
+#[derive(Debug, Clone, Copy)]
+pub struct Unserved {
     pub(super) action: &'static str,
     pub(super) reason: &'static str,
     pub(super) info_hash: Option<Binary>,
@@ -163,13 +163,35 @@ impl<'a> Message<'a> {
         Self(parse(text))
     }
 
-    /// How many offers it holds.
+    /// How many offers it wants passed on.
     #[must_use]
     pub fn offers(&self) -> usize {
         match &self.0 {
-            Ok(Request::Announce(announce)) => announce.offers.len(),
+            Ok(Request::Announce(announce)) => announce.offers.len().min(announce.numwant.unwrap_or(usize::MAX)),
             _ => 0,
         }
+    }
+
+    /// Leaves only the first offers. All else it says stays.
+    pub fn keep_offers(&mut self, most: usize) {
+        if let Ok(Request::Announce(announce)) = &mut self.0 {
+            announce.offers.truncate(most);
+        }
+    }
+
+    /// What a refusal of it has to name.
+    const fn action(&self) -> &'static str {
+        match &self.0 {
+            Ok(Request::Announce(_) | Request::Answer(_)) => ANNOUNCE,
+            Ok(Request::Scrape(_)) => SCRAPE,
+            Err(unserved) => unserved.action,
+        }
+    }
+
+    /// The answer to it where the shell does not let it through.
+    #[must_use]
+    pub fn refusal(&self, info_hash: Option<Binary>, reason: &'static str) -> Unserved {
+        Unserved { action: self.action(), reason, info_hash }
     }
 
     /// What it is about, for a shell that restricts who may be in which swarm.

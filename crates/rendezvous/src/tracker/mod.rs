@@ -22,5 +22,5 @@ mod reply;
 mod swarm;
 
 pub use self::binary::{Binary, NotBinary};
-pub use self::core::{Tracker, TrackerConfig, TrackerCounts, TrackerOutput};
-pub use self::message::{Intent, Message};
+pub use self::core::{Beside, Tracker, TrackerConfig, TrackerCounts, TrackerOutput};
+pub use self::message::{Intent, Message, Unserved};

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use super::binary::Binary;
-use super::message::Unserved;
 
 /// `complete`, `incomplete` and `downloaded` of a swarm.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,9 +58,9 @@ pub(super) fn scraped(out: &mut String, files: impl Iterator<Item = (Binary, Fig
     let _ = write!(out, r#"}},"flags":{{"min_request_interval":{interval_secs}}}}}"#);
 }
 
-/// What was wrong, always with the action: clients drop a socket over an error without one.
-pub(super) fn failed(out: &mut String, unserved: &Unserved) {
-    let Unserved { action, reason, info_hash } = unserved;
+/// What was wrong, always with the action: clients drop a socket over an error without one. The reason is one of this
+/// program's own, without a character that JSON would have to escape.
+pub(super) fn failed(out: &mut String, action: &str, reason: &str, info_hash: Option<Binary>) {
     let _ = write!(out, r#"{{"action":"{action}","failure reason":"{reason}""#);
     if let Some(info_hash) = info_hash {
         out.push_str(r#","info_hash":"#);
