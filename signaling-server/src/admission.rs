@@ -63,6 +63,13 @@ pub(crate) struct Admission {
     epoch: Instant,
 }
 
+/// What a tracker's client showed in its URL.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    claims: Claims,
+    pub(crate) grant: Grant,
+}
+
 /// Why somebody may not join.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Denied {
@@ -71,6 +78,9 @@ pub(crate) enum Denied {
     #[error(transparent)]
     Token(#[from] TokenError),
 }
+
+/// The swarm that a message was about, and why it is not let through.
+pub(crate) type Barred = (Option<Binary>, &'static str);
 
 /// One of the connections of a line, until it is dropped.
 #[derive(Debug)]
@@ -157,34 +167,45 @@ impl Admission {
         let Some(keys) = &self.keys else { return Ok(None) };
         let token = token.ok_or(TokenError::Missing)?;
         let claims = keys.get().check(token)?;
-        if !claims.covers(swarm.as_str()) {
-            return Err(TokenError::Elsewhere.into());
-        }
+        claims.admits(swarm.as_str())?;
         Ok(Some(claims.grant(token, unix_now(), now)))
     }
 
-    /// The claims of a tracker's client, whose token is in the URL; none where none are asked for.
-    pub(crate) fn tracker_claims(&self, query: Option<&str>) -> Result<Option<Arc<Claims>>, TokenError> {
+    /// The token of a tracker's client, which is in the URL; none where none is asked for.
+    pub(crate) fn tracker_pass(&self, now: Now, query: Option<&str>) -> Result<Option<Arc<Pass>>, TokenError> {
         let Some(keys) = &self.keys else { return Ok(None) };
-        let claims = keys.get().check(&token_of(query).ok_or(TokenError::Missing)?)?;
-        Ok(Some(Arc::new(claims)))
+        let token = token_of(query).ok_or(TokenError::Missing)?;
+        let claims = keys.get().check(&token)?;
+        let grant = claims.grant(&token, unix_now(), now);
+        Ok(Some(Arc::new(Pass { claims, grant })))
     }
 
-    /// Whether a tracker's client may say this; the info hash where not.
-    pub(crate) fn allows(&self, claims: Option<&Claims>, intent: Intent<'_>) -> Result<(), Option<Binary>> {
-        if self.swarms.is_empty() && claims.is_none() {
+    /// Whether a tracker's client may say this; the info hash where not. Whether its token has room for one more peer is for the
+    /// tracker to say.
+    pub(crate) fn allows(&self, pass: Option<&Pass>, now: Now, intent: Intent<'_>) -> Result<(), Barred> {
+        if self.swarms.is_empty() && pass.is_none() {
             return Ok(());
         }
-        let allows = |info_hash: &Binary| {
+        let check = |info_hash: &Binary| {
             let name = info_hash.to_string();
-            self.swarms.allows(&name) && claims.is_none_or(|claims| claims.covers(&name))
+            if !self.swarms.allows(&name) {
+                return Err("this swarm is not served here");
+            }
+            match pass.map(|pass| pass.claims.admits(&name)) {
+                None | Some(Ok(())) => Ok(()),
+                Some(Err(TokenError::Foreign)) => Err("the key of this token may not sign for this swarm"),
+                Some(Err(_)) => Err("the token is for another swarm"),
+            }
         };
         match intent {
             Intent::Unknown => Ok(()),
-            Intent::Swarm(info_hash) if allows(&info_hash) => Ok(()),
-            Intent::Swarm(info_hash) => Err(Some(info_hash)),
-            Intent::Scrape(hashes) if !hashes.is_empty() && hashes.iter().all(allows) => Ok(()),
-            Intent::Scrape(_) => Err(None),
+            Intent::Swarm(info_hash) => check(&info_hash).map_err(|why| (Some(info_hash), why)),
+            // Nothing of these is counted by the tracker.
+            Intent::Scrape(_) if pass.is_some_and(|pass| pass.grant.expires < now) => {
+                Err((None, "the token has expired: get a new one"))
+            }
+            Intent::Scrape([]) => Err((None, "name the info_hash to scrape")),
+            Intent::Scrape(hashes) => hashes.iter().try_for_each(check).map_err(|why| (None, why)),
         }
     }
 
@@ -192,7 +213,8 @@ impl Admission {
     pub(crate) fn stats(&self, swarm: &str, token: Option<&str>) -> Result<(), TokenError> {
         let keys = self.keys.as_ref().ok_or(TokenError::Missing)?;
         let claims = keys.get().check(token.ok_or(TokenError::Missing)?)?;
-        if claims.stats && claims.covers(swarm) { Ok(()) } else { Err(TokenError::Elsewhere) }
+        claims.admits(swarm)?;
+        if claims.stats { Ok(()) } else { Err(TokenError::Elsewhere) }
     }
 }
 

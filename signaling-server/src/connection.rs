@@ -7,10 +7,9 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
-use headwater_rendezvous::RateLimit;
 use headwater_rendezvous::tracker::{Intent, Message as TrackerMessage};
+use headwater_rendezvous::{Now, RateLimit};
 use headwater_wire::limits::MAX_SIGNAL_MESSAGE_LEN;
 use headwater_wire::signal::{ClientMessage, ErrorCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -18,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::{debug, trace};
 
-use crate::admission::{AddressPlace, Admission};
+use crate::admission::{AddressPlace, Admission, Pass};
 use crate::closing::{End, complaint, finish, too_large, too_many, unreadable};
 use crate::hub::{Place, Protocol};
 use crate::json;
@@ -26,11 +25,7 @@ use crate::metrics::Metrics;
 use crate::net::Stream;
 use crate::options::{Limits, Timing};
 use crate::outbox::Ending;
-use crate::token::Claims;
 use crate::ws::{self, Decoder, FrameError, Incoming};
-
-/// A client that takes longer to read what is written to it is given up.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What is read at once. One buffer a thread.
 const READ_CHUNK: usize = 64 * 1024;
@@ -50,8 +45,8 @@ thread_local! {
 pub(crate) struct Guest {
     pub(crate) place: Place,
     pub(crate) admission: Arc<Admission>,
-    /// What the token in a tracker's URL says.
-    pub(crate) claims: Option<Arc<Claims>>,
+    /// The token in a tracker's URL.
+    pub(crate) pass: Option<Arc<Pass>>,
     /// Whether a tracker's client has named a swarm.
     pub(crate) has_announced: bool,
     /// Counted with its address while it is here.
@@ -68,6 +63,8 @@ pub(crate) struct Guest {
 pub(crate) struct Serving {
     pub(crate) timing: Timing,
     pub(crate) limits: Limits,
+    /// Most offers of one announce that are passed on.
+    pub(crate) max_offers: usize,
 }
 
 /// Serves a connection until it ends; `first` is what was read with the handshake. The hub forgets it in any case.
@@ -81,7 +78,7 @@ pub(crate) async fn serve(guest: Guest, stream: Stream, first: Vec<u8>, serving:
         None => std::future::poll_fn(|cx| connection.poll(cx)).await,
     };
     debug!(conn, ?end, "signalling connection ends");
-    let Connection { guest, stream, mut writing, written, .. } = connection;
+    let Connection { guest, stream, mut writing, written, timing, .. } = connection;
     let Guest { place, address, seat, metrics, open, .. } = guest;
     metrics.closed(end.reason());
     // Whatever was answered before the end still goes out.
@@ -91,7 +88,7 @@ pub(crate) async fn serve(guest: Guest, stream: Stream, first: Vec<u8>, serving:
     // The core should not pair this peer any more while its socket is being closed.
     drop(place);
     let unwritten = writing.get(written..).unwrap_or_default();
-    let _ = timeout(WRITE_TIMEOUT, finish(stream, protocol, unwritten, end)).await;
+    let _ = timeout(timing.stuck, finish(stream, protocol, unwritten, end)).await;
     drop((address, seat, open));
 }
 
@@ -102,6 +99,7 @@ struct Connection {
     messages: RateLimit,
     bytes: RateLimit,
     offers: RateLimit,
+    max_offers: usize,
     timing: Timing,
     heard: Instant,
     /// Until when a tracker's client has to announce something.
@@ -119,7 +117,7 @@ struct Connection {
 
 impl Connection {
     fn new(guest: Guest, stream: Stream, serving: Serving) -> Self {
-        let Serving { timing, limits } = serving;
+        let Serving { timing, limits, max_offers } = serving;
         let now = Instant::now();
         let ping_at = now + timing.ping_every;
         let announce_by = (guest.place.protocol == Protocol::Tracker).then(|| now + timing.first_announce);
@@ -131,6 +129,7 @@ impl Connection {
             guest,
             stream,
             decoder: Decoder::new(MAX_MESSAGE),
+            max_offers,
             timing,
             heard: now,
             announce_by,
@@ -163,7 +162,7 @@ impl Connection {
     /// Pings and looks whether the client still lives and wants something; the end where it does not.
     fn on_timer(&mut self, now: Instant) -> Option<End> {
         let silent_at = self.heard + self.timing.silence;
-        let stuck_at = self.stalled.map(|since| since + WRITE_TIMEOUT);
+        let stuck_at = self.stalled.map(|since| since + self.timing.stuck);
         if now >= silent_at || stuck_at.is_some_and(|at| now >= at) {
             return Some(End::Gone);
         }
@@ -206,7 +205,7 @@ impl Connection {
     }
 
     fn feed(&mut self, bytes: &mut [u8], now: Instant) -> Option<End> {
-        let Self { guest, decoder, messages, bytes: allowance, offers, heard, writing, .. } = self;
+        let Self { guest, decoder, messages, bytes: allowance, offers, max_offers, heard, writing, .. } = self;
         let at = guest.place.at(now);
         if !allowance.allow_many(at, bytes.len()) {
             return Some(too_many("too many bytes"));
@@ -215,7 +214,7 @@ impl Connection {
         let fed = decoder.feed(bytes, |incoming| {
             *heard = now;
             end = if messages.allow(at) {
-                let mut may_offer = |count| offers.allow_many(at, count);
+                let mut may_offer = |count: usize| offers.allow_some(at, count.min(*max_offers));
                 guest.take(writing, &incoming, &mut may_offer)
             } else {
                 Some(too_many("too many messages"))
@@ -266,7 +265,7 @@ impl Connection {
         if self.stalled.is_none() {
             let now = Instant::now();
             self.stalled = Some(now);
-            let stuck_at = now + WRITE_TIMEOUT;
+            let stuck_at = now + self.timing.stuck;
             if stuck_at < self.timer.deadline() {
                 self.timer.as_mut().reset(stuck_at);
                 self.is_set = false;
@@ -283,13 +282,19 @@ impl Guest {
         &mut self,
         writing: &mut Vec<u8>,
         incoming: &Incoming<'_>,
-        may_offer: &mut dyn FnMut(usize) -> bool,
+        may_offer: &mut dyn FnMut(usize) -> usize,
     ) -> Option<End> {
         match (incoming, self.place.protocol) {
             (Incoming::Text(text), Protocol::Native) => self.native(text),
-            (Incoming::Text(text), Protocol::Tracker) => self.tracker(text, may_offer),
+            (Incoming::Text(text), Protocol::Tracker) => {
+                self.tracker(text, may_offer);
+                None
+            }
             (Incoming::Binary(bytes), Protocol::Tracker) => match std::str::from_utf8(bytes) {
-                Ok(text) => self.tracker(text, may_offer),
+                Ok(text) => {
+                    self.tracker(text, may_offer);
+                    None
+                }
                 Err(_) => Some(unreadable(FrameError::Utf8)),
             },
             (Incoming::Binary(_), Protocol::Native) => {
@@ -332,21 +337,28 @@ impl Guest {
         None
     }
 
-    fn tracker(&mut self, text: &str, may_offer: &mut dyn FnMut(usize) -> bool) -> Option<End> {
+    /// What is wrong is answered, and the connection kept: it may have many other swarms.
+    fn tracker(&mut self, text: &str, may_offer: &mut dyn FnMut(usize) -> usize) {
         if json::is_too_deep(text) {
-            self.place.tracker_refusal(None, "the message is nested too deep");
-            return None;
+            return self
+                .place
+                .tracker_refusal(&TrackerMessage::read("").refusal(None, "the message is nested too deep"));
         }
-        let message = TrackerMessage::read(text);
-        if let Err(info_hash) = self.admission.allows(self.claims.as_deref(), message.intent()) {
+        let mut message = TrackerMessage::read(text);
+        let pass = self.pass.as_deref();
+        // Only tokens have a time.
+        let now = pass.map_or(Now::default(), |_| self.place.at(Instant::now()));
+        if let Err((info_hash, why)) = self.admission.allows(pass, now, message.intent()) {
             self.metrics.denied();
-            self.place.tracker_refusal(info_hash, "this swarm is not served here, or the token is for another");
-        } else if !may_offer(message.offers()) {
-            return Some(too_many("too many offers"));
-        } else {
-            self.has_announced |= matches!(message.intent(), Intent::Swarm(_));
-            self.place.tracker_message(text, message);
+            return self.place.tracker_refusal(&message.refusal(info_hash, why));
         }
-        None
+        let offers = message.offers();
+        let kept = if offers > 0 { may_offer(offers) } else { 0 };
+        if kept < offers {
+            message.keep_offers(kept);
+            self.metrics.offers_dropped(offers - kept);
+        }
+        self.has_announced |= matches!(message.intent(), Intent::Swarm(_));
+        self.place.tracker_message(text, message, pass.map(|pass| pass.grant));
     }
 }

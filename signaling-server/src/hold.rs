@@ -20,8 +20,15 @@ const MAX_MESSAGES: usize = 64;
 pub(crate) enum Held {
     /// A message of the native protocol.
     Native(ClientMessage, Option<Grant>),
-    /// A message of the tracker protocol, whole.
-    Tracker(String),
+    /// A message of the tracker protocol.
+    Tracker {
+        /// As it came.
+        text: String,
+        /// What the connection's token allows.
+        grant: Option<Grant>,
+        /// How many of its offers are within the limits.
+        offers: usize,
+    },
 }
 
 impl Held {
@@ -30,7 +37,7 @@ impl Held {
         const NATIVE: usize = 1024;
         match self {
             Self::Native(..) => NATIVE,
-            Self::Tracker(text) => text.len(),
+            Self::Tracker { text, .. } => text.len(),
         }
     }
 }
@@ -108,7 +115,7 @@ mod tests {
     use super::*;
 
     fn text(len: usize) -> Held {
-        Held::Tracker("x".repeat(len))
+        Held::Tracker { text: "x".repeat(len), grant: None, offers: 0 }
     }
 
     fn lens(messages: &[Held]) -> Vec<usize> {

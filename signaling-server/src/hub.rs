@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use headwater_rendezvous::cluster::{self, SwarmHash};
-use headwater_rendezvous::tracker::{Binary, Intent, Message, Tracker, TrackerConfig, TrackerCounts};
+use headwater_rendezvous::cluster::{self, NodeMessage, SwarmHash};
+use headwater_rendezvous::tracker::{Intent, Message, Tracker, TrackerConfig, TrackerCounts, Unserved};
 use headwater_rendezvous::{
     Config, ConnId, CostMap, Counts, Grant, Input, Now, Output, Place as Location, Rendezvous, SwarmReport,
 };
@@ -21,7 +21,7 @@ use tracing::{debug, error};
 use crate::admission::unix_now;
 use crate::bus::Bus;
 use crate::hold::{Held, Hold};
-use crate::outbox::{Ending, Outbox};
+use crate::outbox::{Ending, Outbox, Sender};
 use crate::turn::Turn;
 
 /// A drained peer waits a random part of this before it joins elsewhere, so that not all come at once.
@@ -62,11 +62,32 @@ struct State {
     /// How many of them there are, by protocol.
     open: [usize; 2],
     messages: [u64; 2],
+    /// What was for clients that had no room for it.
+    dropped: [u64; 2],
     /// Messages that wait until it is known what other nodes have of their swarm.
     hold: Hold,
     bus: Option<Arc<Bus>>,
     /// Where clients are told to go, once the server stops.
     draining: Option<Drain>,
+}
+
+/// Whose message the tracker has handled.
+#[derive(Debug, Clone, Copy)]
+enum Speaker {
+    /// A client of this node.
+    Client(ConnId),
+    /// A client of another, by a part of its id.
+    Node(u64),
+}
+
+impl Speaker {
+    fn of(message: &NodeMessage) -> Self {
+        let peer = match message {
+            NodeMessage::Offers { peer_id, .. } | NodeMessage::Answer { peer_id, .. } => peer_id.0.last_chunk(),
+            _ => None,
+        };
+        Self::Node(peer.map_or(0, |last| u64::from_le_bytes(*last)))
+    }
 }
 
 /// What clients are told when the server stops.
@@ -81,6 +102,7 @@ pub(crate) struct Drain {
 pub(crate) struct HubCounts {
     pub(crate) connections: [usize; 2],
     pub(crate) messages: [u64; 2],
+    pub(crate) dropped: [u64; 2],
     pub(crate) core: Counts,
     pub(crate) tracker: TrackerCounts,
     pub(crate) is_draining: bool,
@@ -113,6 +135,7 @@ impl Hub {
             outboxes: BTreeMap::new(),
             open: [0; 2],
             messages: [0; 2],
+            dropped: [0; 2],
             hold: Hold::default(),
             bus: bus.clone(),
             draining: None,
@@ -183,6 +206,7 @@ impl Hub {
         HubCounts {
             connections: state.open,
             messages: state.messages,
+            dropped: state.dropped,
             core: state.core.counts(),
             tracker: state.tracker.counts(),
             is_draining: state.draining.is_some(),
@@ -233,7 +257,7 @@ impl Hub {
         };
         let mut state = self.lock();
         state.tracker.handle_node(from, &message);
-        state.pump_tracker(NOBODY);
+        state.pump_tracker(NOBODY, Speaker::of(&message));
         drop(state);
         let message = Box::new(message);
         self.with_core(NOBODY, |core, now| core.handle_input(now, Input::Node { from, message }));
@@ -320,12 +344,16 @@ impl Hub {
     fn handle_held(&self, conn: ConnId, held: Held) {
         match held {
             Held::Native(message, grant) => self.native(conn, NOBODY, message, grant),
-            Held::Tracker(text) => self.tracker(conn, NOBODY, Message::read(&text)),
+            Held::Tracker { text, grant, offers } => {
+                let mut message = Message::read(&text);
+                message.keep_offers(offers);
+                self.tracker(conn, NOBODY, message, grant);
+            }
         }
     }
 
     /// Holds a message of the tracker protocol back where it has to wait; says whether it does.
-    fn hold_back_tracker(&self, conn: ConnId, text: &str, message: &Message<'_>) -> bool {
+    fn hold_back_tracker(&self, conn: ConnId, text: &str, message: &Message<'_>, grant: Option<Grant>) -> bool {
         let one;
         let swarms = match message.intent() {
             Intent::Swarm(info_hash) => {
@@ -336,7 +364,10 @@ impl Hub {
             Intent::Unknown => &[],
         };
         let until = self.must_wait(conn, swarms.iter().map(SwarmHash::of_info_hash));
-        until.is_some_and(|until| self.hold_back(conn, until, Held::Tracker(text.to_owned())).is_none())
+        until.is_some_and(|until| {
+            let held = Held::Tracker { text: text.to_owned(), grant, offers: message.offers() };
+            self.hold_back(conn, until, held).is_none()
+        })
     }
 
     fn native(&self, conn: ConnId, by: ConnId, message: ClientMessage, grant: Option<Grant>) {
@@ -348,9 +379,9 @@ impl Hub {
         });
     }
 
-    fn tracker(&self, conn: ConnId, by: ConnId, message: Message<'_>) {
-        // Without other nodes, a tracker needs no clock.
-        let now = if self.bus.is_some() { self.now() } else { Now::default() };
+    fn tracker(&self, conn: ConnId, by: ConnId, message: Message<'_>, grant: Option<Grant>) {
+        // Without other nodes and without tokens, a tracker needs no clock.
+        let now = if self.bus.is_some() || grant.is_some() { self.now() } else { Now::default() };
         let mut state = self.lock();
         // A message that was held may come when its connection is gone: nobody would ever take that peer out.
         if !state.outboxes.contains_key(&conn) {
@@ -358,8 +389,8 @@ impl Hub {
         }
         state.messages[Protocol::Tracker as usize] += 1;
         let State { core, tracker, .. } = &mut *state;
-        tracker.handle_message_among(conn, message, now, core.directory_mut());
-        state.pump_tracker(by);
+        tracker.handle_message_beside(conn, message, grant.as_ref(), &mut core.beside(now));
+        state.pump_tracker(by, Speaker::Client(conn));
         state.pump_bus();
     }
 }
@@ -428,27 +459,39 @@ impl State {
 
     fn send(&mut self, by: ConnId, now: Now, conn: ConnId, message: &ServerMessage) {
         let Some((_, outbox)) = self.outboxes.get(&conn) else { return };
-        match serde_json::to_string(message) {
-            Ok(text) if outbox.push(&text, conn != by) => {}
-            Ok(_) => {
+        match (serde_json::to_string(message), message) {
+            (Ok(text), ServerMessage::Signal { from, .. }) => {
+                let is_dropped = !outbox.relay(Sender(from.0), &text, conn != by);
+                self.dropped[Protocol::Native as usize] += u64::from(is_dropped);
+            }
+            (Ok(text), _) if outbox.push(&text, conn != by) => {}
+            (Ok(_), _) => {
                 self.give_up(conn);
                 self.core.handle_input(now, Input::Closed { conn });
             }
-            Err(error) => error!(%error, "a message could not be written as JSON"),
+            (Err(error), _) => error!(%error, "a message could not be written as JSON"),
         }
     }
 
-    /// Sends what the tracker says.
-    fn pump_tracker(&mut self, by: ConnId) {
-        let mut deaf = Vec::new();
+    /// Sends what the tracker says because of somebody's message: replies to it, and what it has for others.
+    fn pump_tracker(&mut self, by: ConnId, speaker: Speaker) {
+        let mut deaf = None;
         while let Some(output) = self.tracker.poll_output() {
-            if let Some((_, outbox)) = self.outboxes.get(&output.conn)
-                && !outbox.push(output.text, output.conn != by)
-            {
-                deaf.push(output.conn);
+            let Some((_, outbox)) = self.outboxes.get(&output.conn) else { continue };
+            let wake = output.conn != by;
+            match speaker {
+                Speaker::Client(conn) if conn == output.conn => {
+                    if !outbox.push(output.text, wake) {
+                        deaf = Some(conn);
+                    }
+                }
+                Speaker::Client(ConnId(sender)) | Speaker::Node(sender) => {
+                    let is_dropped = !outbox.relay(Sender(sender), output.text, wake);
+                    self.dropped[Protocol::Tracker as usize] += u64::from(is_dropped);
+                }
             }
         }
-        for conn in deaf {
+        if let Some(conn) = deaf {
             self.give_up(conn);
             self.close_tracker(conn);
         }
@@ -456,7 +499,7 @@ impl State {
 
     fn close_tracker(&mut self, conn: ConnId) {
         // Only where figures are told apart does the time matter.
-        self.tracker.handle_closed_among(conn, Now::default(), self.core.directory_mut());
+        self.tracker.handle_closed_beside(conn, &mut self.core.beside(Now::default()));
         self.pump_bus();
     }
 
@@ -498,18 +541,18 @@ impl Place {
     }
 
     /// A message of the tracker protocol, as text and as what it says.
-    pub(crate) fn tracker_message(&self, text: &str, message: Message<'_>) {
+    pub(crate) fn tracker_message(&self, text: &str, message: Message<'_>, grant: Option<Grant>) {
         let (conn, hub) = (self.conn, &self.hub);
-        if hub.bus.is_none() || !hub.hold_back_tracker(conn, text, &message) {
-            hub.tracker(conn, conn, message);
+        if hub.bus.is_none() || !hub.hold_back_tracker(conn, text, &message, grant) {
+            hub.tracker(conn, conn, message, grant);
         }
     }
 
     /// Tells a client of the tracker protocol what is wrong, without closing.
-    pub(crate) fn tracker_refusal(&self, info_hash: Option<Binary>, reason: &'static str) {
+    pub(crate) fn tracker_refusal(&self, refusal: &Unserved) {
         let mut state = self.hub.lock();
-        state.tracker.refuse(self.conn, info_hash, reason);
-        state.pump_tracker(self.conn);
+        state.tracker.refuse(self.conn, refusal);
+        state.pump_tracker(self.conn, Speaker::Client(self.conn));
     }
 
     pub(crate) fn at(&self, instant: Instant) -> Now {

@@ -41,6 +41,7 @@ pub(crate) struct Metrics {
     closed: [AtomicU64; 4],
     refused: [AtomicU64; 4],
     denied: AtomicU64,
+    offers_dropped: AtomicU64,
 }
 
 const PROTOCOLS: [&str; 2] = ["native", "tracker"];
@@ -56,6 +57,7 @@ impl Metrics {
             closed: std::array::from_fn(|_| zero()),
             refused: std::array::from_fn(|_| zero()),
             denied: zero(),
+            offers_dropped: zero(),
         }
     }
 
@@ -76,9 +78,14 @@ impl Metrics {
         count(&self.denied);
     }
 
+    /// Offers of a connection that had more than it may.
+    pub(crate) fn offers_dropped(&self, count: usize) {
+        self.offers_dropped.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
     /// All of it as text.
     pub(crate) fn render(&self, counts: &HubCounts, bus: Option<&Bus>) -> String {
-        let HubCounts { connections, messages, core, tracker, is_draining, nodes } = counts;
+        let HubCounts { connections, messages, dropped, core, tracker, is_draining, nodes } = counts;
         let mut page = Page(String::new());
         let version = env!("CARGO_PKG_VERSION");
         page.one("build_info", "gauge", "The version of this server.", &[(&format!("version=\"{version}\""), 1)]);
@@ -114,6 +121,13 @@ impl Metrics {
             pairs(&REFUSED, &self.refused),
         );
         page.labelled("messages_received_total", "counter", "Messages read.", "protocol", by_protocol(*messages));
+        page.labelled(
+            "relays_dropped_total",
+            "counter",
+            "Descriptions, candidates, offers and answers for clients that do not read fast enough.",
+            "protocol",
+            by_protocol(*dropped),
+        );
         let swarms = [core.swarms as u64, tracker.swarms as u64];
         page.labelled("swarms", "gauge", "Swarms with members now.", "protocol", by_protocol(swarms));
         let peers = [core.members as u64, tracker.peers as u64];
@@ -126,6 +140,11 @@ impl Metrics {
             ("errors_total", "Connections refused or closed with an error by the core.", core.refusals),
             ("tracker_announces_total", "WebTorrent announces served.", tracker.announces),
             ("tracker_offers_total", "WebTorrent offers passed on.", tracker.offers),
+            (
+                "tracker_offers_dropped_total",
+                "WebTorrent offers beyond what a connection may send.",
+                self.offers_dropped.load(Ordering::Relaxed),
+            ),
             ("tracker_answers_total", "WebTorrent answers passed on.", tracker.answers),
             ("tracker_scrapes_total", "WebTorrent scrapes served.", tracker.scrapes),
             ("tracker_errors_total", "WebTorrent messages refused.", tracker.errors),

@@ -15,6 +15,8 @@ use headwater_rendezvous::cluster::{SwarmHash, Told};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tracing::{info, warn};
 
 use crate::bus::{Bus, Letter};
@@ -54,8 +56,27 @@ pub struct Nats {
 
 /// Why NATS cannot be used at all. That it is away is none: nodes wait for it.
 #[derive(Debug, thiserror::Error)]
-#[error("NATS cannot be used: {0}")]
-pub struct NatsError(#[from] async_nats::ConnectError);
+pub enum NatsError {
+    /// The library refuses.
+    #[error("NATS cannot be used: {0}")]
+    Refused(#[from] async_nats::ConnectError),
+    /// The file holds no certificates.
+    #[error("cannot read certificates in nats-ca {0}: {1}. It must be a PEM file that this user may read")]
+    Ca(PathBuf, #[source] pem::Error),
+}
+
+impl Nats {
+    /// Looks whether its files can be used, so that a server that could never reach NATS does not start.
+    pub(crate) fn check(&self) -> Result<(), NatsError> {
+        let Some(ca) = &self.ca else { return Ok(()) };
+        let bad = |error| NatsError::Ca(ca.clone(), error);
+        let mut found = CertificateDer::pem_file_iter(ca).map_err(bad)?;
+        match found.next() {
+            None => Err(bad(pem::Error::NoItemsFound)),
+            Some(first) => first.and_then(|_| found.try_for_each(|next| next.map(drop))).map_err(bad),
+        }
+    }
+}
 
 /// Carries what the hub has for other nodes, and hands it what they say, until the hub has left and all is sent.
 pub(crate) async fn run(

@@ -24,6 +24,8 @@ pub struct Timing {
     /// A WebTorrent client that has announced nothing by then is closed. Most announce as they open; Headwater's own have to
     /// join in a time of the core's.
     pub first_announce: Duration,
+    /// A client that takes none of what is written to it for so long is given up.
+    pub stuck: Duration,
 }
 
 impl Default for Timing {
@@ -32,6 +34,7 @@ impl Default for Timing {
             ping_every: Duration::from_secs(30),
             silence: Duration::from_secs(90),
             first_announce: Duration::from_secs(60),
+            stuck: Duration::from_secs(20),
         }
     }
 }

@@ -15,6 +15,23 @@ const MAX_QUEUED: usize = 512;
 /// message may be larger, such as a scrape of all swarms: nobody failed to read anything before it.
 const MAX_QUEUED_BYTES: usize = 256 * 1024;
 
+/// Of these, what other clients may fill. Nobody can be cut off by what others send it: what does not fit is dropped, and room for
+/// the server's own words is left.
+const MAX_RELAYED: usize = 384;
+const MAX_RELAYED_BYTES: usize = 192 * 1024;
+
+/// While less than this waits, whoever sends may.
+const CALM: usize = 64;
+const CALM_BYTES: usize = 64 * 1024;
+
+/// Beyond it, one sender may add so much: an offer or answer and its candidates. So a flood of one leaves room for the others'.
+const MAX_OF_ONE: usize = 16;
+const MAX_BYTES_OF_ONE: usize = 16 * 1024;
+
+/// Who sent what is passed on: a number that no two clients share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sender(pub(crate) u64);
+
 /// How a connection ends that the server ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -38,11 +55,30 @@ struct Waiting {
     messages: usize,
     ending: Option<Ending>,
     waker: Option<Waker>,
+    /// Messages and bytes of each sender beyond [`CALM`].
+    crowd: Vec<(Sender, usize, usize)>,
 }
 
 impl Outbox {
-    /// Queues a message; false where the client has let too many pile up. `wake` is false where the connection is about
-    /// to look by itself.
+    /// Queues what another client sends; false where there is no room, and it is dropped.
+    pub(crate) fn relay(&self, from: Sender, text: &str, wake: bool) -> bool {
+        self.with(wake, |waiting| {
+            let bytes = waiting.frames.len() + text.len();
+            let is_large = !waiting.frames.is_empty() && bytes > MAX_RELAYED_BYTES;
+            if waiting.messages >= MAX_RELAYED || is_large {
+                return false;
+            }
+            if (waiting.messages >= CALM || bytes > CALM_BYTES) && !waiting.has_room_for_one_of(from, text.len()) {
+                return false;
+            }
+            waiting.messages += 1;
+            ws::write_text(&mut waiting.frames, text);
+            true
+        })
+    }
+
+    /// Queues a message of the server's own; false where the client has let too many pile up. `wake` is false where the connection
+    /// is about to look by itself.
     pub(crate) fn push(&self, text: &str, wake: bool) -> bool {
         self.with(wake, |waiting| {
             let is_large = !waiting.frames.is_empty() && waiting.frames.len() + text.len() > MAX_QUEUED_BYTES;
@@ -70,6 +106,7 @@ impl Outbox {
             if frames.is_empty() {
                 std::mem::swap(frames, &mut waiting.frames);
                 waiting.messages = 0;
+                waiting.crowd = Vec::new();
             }
             if waiting.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
                 waiting.waker = Some(waker.clone());
@@ -91,9 +128,47 @@ impl Outbox {
     }
 }
 
+impl Waiting {
+    /// Whether one more message of a sender fits into its share; counts it if so.
+    fn has_room_for_one_of(&mut self, from: Sender, len: usize) -> bool {
+        let Some((_, messages, bytes)) = self.crowd.iter_mut().find(|(sender, ..)| *sender == from) else {
+            self.crowd.push((from, 1, len));
+            return true;
+        };
+        if *messages >= MAX_OF_ONE || *bytes + len > MAX_BYTES_OF_ONE {
+            return false;
+        }
+        *messages += 1;
+        *bytes += len;
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_send_never_takes_the_room_of_the_servers_own_words_nor_of_a_third() {
+        for len in [1, 16 * 1024] {
+            let outbox = Outbox::default();
+            let text = "x".repeat(len);
+            let of_one = (0..2000).filter(|_| outbox.relay(Sender(1), &text, true)).count();
+            assert!(of_one <= CALM + MAX_OF_ONE && of_one * len <= CALM_BYTES + MAX_BYTES_OF_ONE, "{of_one}");
+            // A third still gets its offer and its candidates through.
+            let of_third = (0..2000).filter(|_| outbox.relay(Sender(2), &text, true)).count();
+            assert!(of_third == if len == 1 { MAX_OF_ONE } else { 1 }, "{of_third}");
+            // Many fill what others may fill, and no more.
+            for sender in 3..1000 {
+                outbox.relay(Sender(sender), &text, true);
+            }
+            assert!(!outbox.relay(Sender(5000), &text, true) && outbox.push("gone", true));
+            let mut frames = Vec::new();
+            outbox.take(&mut frames, Waker::noop());
+            assert!(frames.len() < MAX_RELAYED_BYTES + 10_000);
+            assert!(outbox.relay(Sender(1), &text, true), "it reads again");
+        }
+    }
 
     #[test]
     fn messages_come_out_as_frames_and_the_end_after_them() {

@@ -50,7 +50,7 @@ pub(crate) fn router(shared: Shared) -> Router {
     let Offers { tracker, metrics } = shared.offers;
     let mut router = Router::new()
         .route("/v1/signal", any(signal))
-        .route("/v1/swarms/{swarm}/stats", get(stats::stats))
+        .route("/v1/swarms/{swarm}/stats", get(stats::stats).options(stats::preflight))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready));
     if tracker {
@@ -135,15 +135,16 @@ fn upgrade(shared: &Shared, protocol: Protocol, mut request: Request) -> Respons
     if !admission.allows_origin(request.headers()) {
         return refused(shared, Refused::Origin, "pages of this origin may not connect here");
     }
-    let claims = match protocol {
-        Protocol::Native => None,
-        Protocol::Tracker => match admission.tracker_claims(request.uri().query()) {
-            Ok(claims) => claims,
-            Err(error) => return refused(shared, Refused::Token, &format!("{error}, as ?token= in the URL")),
-        },
-    };
     let Some(address) = admission.open(client) else {
         return refused(shared, Refused::Address, "too many connections from this address: try again later");
+    };
+    // After the limit of the address: checking signatures costs.
+    let pass = match protocol {
+        Protocol::Native => None,
+        Protocol::Tracker => match admission.tracker_pass(shared.hub.now(), request.uri().query()) {
+            Ok(pass) => pass,
+            Err(error) => return refused(shared, Refused::Token, &format!("{error}, as ?token= in the URL")),
+        },
     };
     let Some(seat) = shared.hub.seat() else {
         return refused(shared, Refused::Full, "this server is full: try again later");
@@ -164,7 +165,7 @@ fn upgrade(shared: &Shared, protocol: Protocol, mut request: Request) -> Respons
         drop(parts.read_buf);
         metrics.opened(protocol);
         let place = hub.open(protocol, fresh, location);
-        let guest = Guest { place, admission, claims, has_announced: false, address, seat, metrics, open };
+        let guest = Guest { place, admission, pass, has_announced: false, address, seat, metrics, open };
         connection::serve(guest, parts.io.into_inner(), first, serving).await;
     });
     response

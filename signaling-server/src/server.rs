@@ -21,7 +21,7 @@ use crate::follow::follow_if_any;
 use crate::hub::{Drain, Hub};
 use crate::locality::{GeoError, Locality, alto};
 use crate::metrics::Metrics;
-use crate::nats::{self, Nats};
+use crate::nats::{self, Nats, NatsError};
 use crate::options::Options;
 use crate::routes::{Offers, Shared, router};
 use crate::tls::{Certificates, TlsError};
@@ -53,6 +53,9 @@ pub enum BindError {
     /// The keys of the tokens cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// What NATS servers are checked with cannot be used.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
     /// A geo database cannot be used.
     #[error(transparent)]
     Geo(#[from] GeoError),
@@ -100,6 +103,7 @@ impl Server {
         let carried = match nats {
             None => None,
             Some(nats) => {
+                nats.check()?;
                 let own = NodeId(getrandom::u64()?);
                 core.node = Some(own);
                 let (bus, letters) = Bus::new(own);
@@ -114,12 +118,12 @@ impl Server {
         let local_addr = listener.local_addr().map_err(|error| BindError::Refused(listen, error))?;
         let shared = Shared {
             offers: Offers { tracker: tracker.is_some(), metrics },
+            serving: Serving { timing, limits, max_offers: tracker.as_ref().map_or(0, |tracker| tracker.max_offers) },
             hub: Hub::new(core, tracker.unwrap_or_default(), turn, bus, seed),
             admission,
             locality,
             metrics: Arc::new(Metrics::new()),
             assets: Arc::new(assets),
-            serving: Serving { timing, limits },
             drain: Arc::new(watch::Sender::new(false)),
         };
         Ok(Self { listener, local_addr, tls, shared, alto, carried, drain_url, drain_time })

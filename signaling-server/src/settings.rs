@@ -34,7 +34,7 @@ macro_rules! settings {
         #[derive(Debug, Clone, Default, PartialEq, Deserialize, Args)]
         #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
         pub struct Settings {
-            $( $(#[doc = $doc])+ #[arg(long, value_name = $value, env = $env)] pub $name: Option<$type>, )*
+            $( $(#[doc = $doc])+ #[arg(long, value_name = $value, env = $env, hide_env_values = true)] pub $name: Option<$type>, )*
         }
 
         impl Settings {

@@ -29,7 +29,7 @@ pub(crate) async fn stats(State(shared): State<Shared>, Path(swarm): Path<String
         return refused(&error);
     }
     let Ok(swarm) = SwarmName::new(swarm) else {
-        return (StatusCode::NOT_FOUND, "there is no swarm of such a name\n").into_response();
+        return open((StatusCode::NOT_FOUND, "there is no swarm of such a name\n").into_response());
     };
     let wants_events = headers
         .get_all(header::ACCEPT)
@@ -43,6 +43,21 @@ pub(crate) async fn stats(State(shared): State<Shared>, Path(swarm): Path<String
     open(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body).into_response())
 }
 
+/// `OPTIONS` of the same: a page that sends its token as a header has its browser ask first.
+pub(crate) async fn preflight() -> Response {
+    open(
+        (
+            StatusCode::NO_CONTENT,
+            [
+                (header::ACCESS_CONTROL_ALLOW_METHODS, "GET"),
+                (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, accept, cache-control, last-event-id"),
+                (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+            ],
+        )
+            .into_response(),
+    )
+}
+
 /// Any page may read it: what protects it is the token.
 fn open(mut response: Response) -> Response {
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
@@ -50,7 +65,7 @@ fn open(mut response: Response) -> Response {
 }
 
 fn refused(error: &TokenError) -> Response {
-    let status = if *error == TokenError::Elsewhere { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
+    let status = if error.is_forbidden() { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
     let text = match error {
         TokenError::Missing => {
             "a token with \"stats\": true is needed, and token-keys that it is checked with\n".to_owned()

@@ -2,16 +2,18 @@
 //!
 //! A key is either a shared secret (`oct`, used with HS256) or an Ed25519 public key (`OKP`, used with EdDSA). The key says
 //! which algorithm is right, never the token. A token names its key by `kid`, so that a new key can be put beside the old
-//! one, and the old one taken out when its last token has expired.
+//! one, and the old one taken out when its last token has expired. A key may be bound to swarms by a member `swarms`, so that no
+//! publisher of a host lets anybody into another's.
 
 mod verifier;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use headwater_rendezvous::{Duration, Grant, Now, TokenId};
-use jsonwebtoken::jwk::{AlgorithmParameters, JwkSet};
+use headwater_rendezvous::{AllowList, Duration, Grant, Now, TokenId};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 
@@ -50,6 +52,9 @@ pub struct Claims {
     /// The key that it was signed with, as [`Keys::check`] found it; no claim can say it.
     #[serde(skip)]
     pub kid: Option<String>,
+    /// The swarms that this key may sign for; empty is all. No claim can say it.
+    #[serde(skip)]
+    pub of_key: Arc<AllowList>,
 }
 
 /// Why a token is not accepted.
@@ -70,6 +75,17 @@ pub enum TokenError {
     /// It is for something else.
     #[error("the token is for another swarm, or not for this")]
     Elsewhere,
+    /// Its key may not sign for this swarm.
+    #[error("the key of this token may not sign for this swarm: it is another publisher's")]
+    Foreign,
+}
+
+impl TokenError {
+    /// Whether a token was good, but not for this.
+    #[must_use]
+    pub const fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Elsewhere | Self::Foreign)
+    }
 }
 
 /// Why keys cannot be used.
@@ -84,6 +100,14 @@ pub enum KeysError {
     /// It holds a key of another kind.
     #[error("key {1:?} of {0} cannot be used: {2}")]
     Unusable(PathBuf, String, &'static str),
+    /// Two keys have one name, so that one of them would be dead.
+    #[error("{0} holds two keys with the kid {1:?}: every key needs its own")]
+    Twice(PathBuf, String),
+    /// Some keys are bound to swarms and this one is not: it would open all publishers' swarms.
+    #[error(
+        "key {1:?} of {0} names no swarms, while others do: add \"swarms\": [\"PREFIX/*\"] to it, or [\"*\"] if it may sign for all"
+    )]
+    Unbound(PathBuf, String),
     /// It holds no key.
     #[error("{0} holds no key: with it, nobody could join")]
     Empty(PathBuf),
@@ -92,6 +116,21 @@ pub enum KeysError {
 struct Key {
     key: DecodingKey,
     validation: Validation,
+    swarms: Arc<AllowList>,
+}
+
+/// A JWK set, each key still as it stands there.
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<serde_json::Value>,
+}
+
+/// What this server reads of a key besides what RFC 7517 has.
+#[derive(Deserialize)]
+struct Binding {
+    /// The swarms that it may sign for: names, or beginnings with a star; info hashes in hexadecimal digits.
+    #[serde(default)]
+    swarms: Option<Vec<String>>,
 }
 
 /// The keys of the publishers.
@@ -113,9 +152,12 @@ impl Keys {
 
     fn parse(file: &Path, text: &str) -> Result<Self, KeysError> {
         verifier::install();
-        let set: JwkSet = serde_json::from_str(text).map_err(|error| KeysError::Malformed(file.to_owned(), error))?;
+        let malformed = |error| KeysError::Malformed(file.to_owned(), error);
+        let set: Set = serde_json::from_str(text).map_err(malformed)?;
         let mut keys = Self { by_kid: BTreeMap::new(), unnamed: None };
-        for jwk in &set.keys {
+        for value in &set.keys {
+            let jwk = &Jwk::deserialize(value).map_err(malformed)?;
+            let Binding { swarms } = Binding::deserialize(value).map_err(malformed)?;
             let kid = jwk.common.key_id.clone();
             let bad = |why| KeysError::Unusable(file.to_owned(), kid.clone().unwrap_or_default(), why);
             let algorithm = match &jwk.algorithm {
@@ -130,18 +172,34 @@ impl Keys {
                 Algorithm::EdDSA if bytes.len() != 32 => return Err(bad("an Ed25519 key has 32 bytes")),
                 _ => {}
             }
-            let key = Key { key, validation: validation(algorithm) };
-            match kid {
-                Some(kid) => {
-                    keys.by_kid.insert(kid, key);
-                }
-                None => keys.unnamed = Some(key),
+            if swarms.as_ref().is_some_and(Vec::is_empty) {
+                return Err(bad("its swarms are none, so that it could sign for nothing"));
+            }
+            let swarms = Arc::new(AllowList::new(swarms.unwrap_or_default()));
+            let key = Key { key, validation: validation(algorithm), swarms };
+            let before = match kid.clone() {
+                Some(kid) => keys.by_kid.insert(kid, key),
+                None => keys.unnamed.replace(key),
+            };
+            if before.is_some() {
+                return Err(KeysError::Twice(file.to_owned(), kid.unwrap_or_default()));
             }
         }
+        keys.are_all_bound_or_none().map_err(|kid| KeysError::Unbound(file.to_owned(), kid))?;
         if keys.by_kid.is_empty() && keys.unnamed.is_none() {
             return Err(KeysError::Empty(file.to_owned()));
         }
         Ok(keys)
+    }
+
+    /// The name of a key that is bound to no swarms, where another is: most likely it was forgotten.
+    fn are_all_bound_or_none(&self) -> Result<(), String> {
+        let named = self.by_kid.iter().map(|(kid, key)| (kid.as_str(), key));
+        let all = || named.clone().chain(self.unnamed.iter().map(|key| ("", key)));
+        match all().find(|(_, key)| key.swarms.is_empty()) {
+            Some((kid, _)) if all().any(|(_, key)| !key.swarms.is_empty()) => Err(kid.to_owned()),
+            _ => Ok(()),
+        }
     }
 
     /// Checks a token's signature and times.
@@ -157,12 +215,14 @@ impl Keys {
             Some(kid) => self.by_kid.get(kid),
             None => self.unnamed.as_ref(),
         };
-        let Key { key, validation } = key.ok_or(TokenError::Invalid)?;
+        let Key { key, validation, swarms } = key.ok_or(TokenError::Invalid)?;
         let data = jsonwebtoken::decode::<Claims>(token, key, validation);
-        data.map(|data| Claims { kid: header.kid, ..data.claims }).map_err(|error| match error.kind() {
-            jsonwebtoken::errors::ErrorKind::ExpiredSignature => TokenError::Expired,
-            jsonwebtoken::errors::ErrorKind::ImmatureSignature => TokenError::NotYet,
-            _ => TokenError::Invalid,
+        data.map(|data| Claims { kid: header.kid, of_key: Arc::clone(swarms), ..data.claims }).map_err(|error| {
+            match error.kind() {
+                jsonwebtoken::errors::ErrorKind::ExpiredSignature => TokenError::Expired,
+                jsonwebtoken::errors::ErrorKind::ImmatureSignature => TokenError::NotYet,
+                _ => TokenError::Invalid,
+            }
         })
     }
 }
@@ -182,9 +242,19 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Claims {
-    /// Whether it is for this swarm. One that names neither a swarm nor a prefix is for none.
-    #[must_use]
-    pub fn covers(&self, swarm: &str) -> bool {
+    /// Whether it is for this swarm, and its key may say so.
+    ///
+    /// # Errors
+    /// [`TokenError::Elsewhere`] and [`TokenError::Foreign`].
+    pub fn admits(&self, swarm: &str) -> Result<(), TokenError> {
+        if !self.covers(swarm) {
+            return Err(TokenError::Elsewhere);
+        }
+        if self.of_key.allows(swarm) { Ok(()) } else { Err(TokenError::Foreign) }
+    }
+
+    /// One that names neither a swarm nor a prefix is for none.
+    fn covers(&self, swarm: &str) -> bool {
         self.swarm.as_deref() == Some(swarm)
             || self.swarm_prefix.as_deref().is_some_and(|prefix| swarm.starts_with(prefix))
     }

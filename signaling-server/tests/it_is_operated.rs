@@ -121,6 +121,8 @@ fn what_is_wrong_in_the_settings_is_one_clear_line() {
         (&["--token-keys", "no-such.json"], "no-such.json"),
         (&["--trusted-proxy", "everyone"], "192.0.2.0/24"),
         (&["--tls-certificate", "no.pem", "--tls-key", "no.key"], "no.pem"),
+        (&["--nats", "tls://127.0.0.1:1", "--nats-ca", "no-ca.pem"], "no-ca.pem"),
+        (&["--nats", "tls://127.0.0.1:1", "--nats-ca", "Cargo.toml"], "nats-ca Cargo.toml"),
     ] {
         let complaint = complaint(arguments);
         assert!(complaint.contains(said), "{complaint}");

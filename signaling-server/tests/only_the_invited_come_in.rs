@@ -6,18 +6,15 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use common::tokens::{Folder, join_with, token, with_keys};
 use common::{PATIENCE, TestServer, http_get_with, join};
 use futures_util::{SinkExt, StreamExt};
-use headwater_signal::{AddressLimits, AllowList, TlsFiles, TlsSource, Turn};
+use headwater_signal::{AddressLimits, AllowList, ProxyHeader, TlsFiles, TlsSource, Turn};
 use headwater_wire::Role;
-use headwater_wire::signal::{ClientMessage, ErrorCode, ServerMessage};
-use ring::hmac;
+use headwater_wire::signal::{ErrorCode, ServerMessage};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -27,57 +24,6 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{client_async, connect_async};
-
-const SECRET: [u8; 32] = [7; 32];
-
-/// A folder of this test's own, gone when dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("headwater-signal-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn write(&self, name: &str, content: &str) -> PathBuf {
-        let file = self.0.join(name);
-        fs::write(&file, content).unwrap();
-        file
-    }
-
-    fn keys(&self) -> PathBuf {
-        let set = json!({ "keys": [{ "kty": "oct", "kid": "a", "k": URL_SAFE_NO_PAD.encode(SECRET) }] });
-        self.write("keys.json", &set.to_string())
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn token(mut claims: Value) -> String {
-    claims["exp"] = json!(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 60);
-    let head = URL_SAFE_NO_PAD.encode(json!({ "alg": "HS256", "kid": "a" }).to_string());
-    let text = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
-    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &SECRET), text.as_bytes());
-    format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
-}
-
-fn join_with(swarm: &str, token: Option<String>) -> ClientMessage {
-    let mut message = join(swarm, Role::Viewer, 0);
-    if let ClientMessage::Join { token: slot, .. } = &mut message {
-        *slot = token;
-    }
-    message
-}
-
-async fn with_keys(folder: &Folder) -> TestServer {
-    let keys = folder.keys();
-    TestServer::start_with(|options| options.admission.token_keys = Some(keys)).await
-}
 
 #[tokio::test]
 async fn a_token_opens_its_swarm_and_no_other() {
@@ -140,7 +86,7 @@ async fn a_tracker_client_has_its_token_in_the_url() {
     // The info hash in hexadecimal digits, as in a magnet link.
     let token = token(json!({ "swarm": "61".repeat(20) }));
     let (mut socket, _) = connect_async(format!("ws://{}/announce?token={token}", server.addr)).await.unwrap();
-    for (hash, failure) in [("a", None), ("b", Some("this swarm is not served here, or the token is for another"))] {
+    for (hash, failure) in [("a", None), ("b", Some("the token is for another swarm"))] {
         let announce = json!({ "action": "announce", "info_hash": hash.repeat(20), "peer_id": "p".repeat(20) });
         socket.send(Message::text(announce.to_string())).await.unwrap();
         let Message::Text(reply) = socket.next().await.unwrap().unwrap() else { panic!("no text") };
@@ -186,6 +132,72 @@ async fn an_address_has_so_many_connections_and_a_trusted_proxy_tells_them_apart
     tokio::time::timeout(PATIENCE, freed).await.expect("the place is free again");
     let metrics = common::http_get(&server, "/metrics").await;
     assert!(!metrics.contains("connections_refused_total{reason=\"address\"} 0"), "{metrics}");
+}
+
+#[tokio::test]
+async fn clients_behind_proxies_are_told_apart_by_what_a_trusted_proxy_wrote_and_nothing_else() {
+    let connect = async |server: &TestServer, lines: &[(&'static str, &str)]| {
+        let mut request = format!("ws://{}/v1/signal", server.addr).into_client_request().unwrap();
+        for (name, value) in lines {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        match connect_async(request).await {
+            Ok((socket, _)) => Some(socket),
+            Err(Error::Http(response)) if response.status().as_u16() == 429 => None,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    for (header, own, other) in [
+        (ProxyHeader::XForwardedFor, "x-forwarded-for", "forwarded"),
+        (ProxyHeader::Forwarded, "forwarded", "x-forwarded-for"),
+    ] {
+        let server = TestServer::start_with(|options| {
+            options.admission.addresses = AddressLimits { connections: Some(1), opening: None };
+            options.admission.trusted_proxies = ["127.0.0.0/8", "10.0.0.0/8"].map(|text| text.parse().unwrap()).into();
+            options.admission.proxy_header = header;
+        })
+        .await;
+        let write = |addr: &str| if header == ProxyHeader::Forwarded { format!("for={addr}") } else { addr.to_owned() };
+        let mut kept = Vec::new();
+        for addr in ["198.51.100.1", "198.51.100.2", "2001:db8:0:1::1"] {
+            let quoted = if addr.contains(':') { format!("\"[{addr}]:4711\"") } else { format!("{addr}:4711") };
+            let written =
+                if header == ProxyHeader::Forwarded { format!("proto=https;for={quoted}") } else { addr.to_owned() };
+            kept.push(connect(&server, &[(own, &written)]).await.expect(addr));
+            assert!(connect(&server, &[(own, &write(addr))]).await.is_none(), "{addr} has its one connection");
+            // Nothing that the client wrote itself makes it another: not before the proxy's word, not in the other header.
+            let spoofed = format!("{}, {}, {}", write("203.0.113.7"), write(addr), write("10.1.2.3"));
+            assert!(connect(&server, &[(own, &spoofed)]).await.is_none(), "{spoofed}");
+            let lines = [(own, write("203.0.113.7")), (own, write(addr)), (other, write("203.0.113.8"))];
+            let lines: Vec<(&str, &str)> = lines.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            assert!(connect(&server, &lines).await.is_none(), "{lines:?}");
+        }
+        // Another address of the same customer's network is the same line; another network is not.
+        assert!(
+            connect(
+                &server,
+                &[(
+                    own,
+                    &write("\"[2001:db8:0:1:ffff::9]\"")
+                        .replace('"', if header == ProxyHeader::Forwarded { "\"" } else { "" })
+                )]
+            )
+            .await
+            .is_none()
+        );
+        assert!(
+            connect(
+                &server,
+                &[(
+                    own,
+                    &write("\"[2001:db8:0:2::1]\"")
+                        .replace('"', if header == ProxyHeader::Forwarded { "\"" } else { "" })
+                )]
+            )
+            .await
+            .is_some()
+        );
+    }
 }
 
 /// Whether a plain request is answered.
@@ -307,6 +319,30 @@ async fn statistics_need_a_token_that_says_so() {
     viewer.flush().await;
     let answer = status(Some(publisher)).await;
     assert!(answer.contains("\"viewers\":1") && answer.contains("\"viewer_bytes\":7"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_may_ask_for_statistics_with_a_header() {
+    let server = TestServer::start().await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    let head = "OPTIONS /v1/swarms/K%2Flive/stats HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\
+                origin: https://publisher.example\r\naccess-control-request-method: GET\r\n\
+                access-control-request-headers: authorization\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    for line in ["access-control-allow-origin: *", "access-control-allow-methods: GET"] {
+        assert!(answer.lines().any(|found| found == line), "{answer}");
+    }
+    let headers = answer.lines().find_map(|line| line.strip_prefix("access-control-allow-headers: ")).unwrap();
+    assert!(headers.split(", ").any(|name| name == "authorization"), "{answer}");
+    // What goes wrong can be read by the page, too.
+    for (path, status) in [("s", "401"), ("%00", "401")] {
+        let answer = http_get_with(&server, &format!("/v1/swarms/{path}/stats"), "").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.contains("access-control-allow-origin: *"), "{answer}");
+    }
 }
 
 #[tokio::test]

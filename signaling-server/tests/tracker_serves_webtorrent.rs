@@ -123,6 +123,62 @@ async fn a_message_that_is_no_utf8_or_too_large_ends_the_connection_of_its_sende
 }
 
 #[tokio::test]
+async fn offers_beyond_the_limit_are_dropped_and_everything_else_goes_on() {
+    let server = TestServer::start_with(|options| options.limits.offers = Rate { burst: 7, per_second: 1 }).await;
+    let mut others = Vec::new();
+    for n in 1..=5 {
+        others.push(Peer::connect(&server, "/announce", n).await);
+        others.last_mut().unwrap().incomplete().await;
+    }
+    let mut peer = Peer::connect(&server, "/announce", 9).await;
+    let offers: Vec<Value> = (0..5).map(|n| json!({ "offer_id": format!("{n:020}"), "offer": { "sdp": n } })).collect();
+    // A client with many torrents on one connection announces all of them at once.
+    for torrent in 0..40 {
+        let hash = if torrent == 0 { HASH.to_owned() } else { format!("{torrent:020}") };
+        peer.send(json!({ "info_hash": hash, "numwant": 5, "offers": offers })).await;
+        let reply = peer.next().await.unwrap();
+        assert_eq!((&reply["info_hash"], reply["incomplete"].is_u64()), (&json!(hash), true), "{reply}");
+    }
+    for other in &mut others {
+        assert!(other.next().await.unwrap()["offer"].is_object());
+    }
+    // It has no allowance left for these, but for what a second or two gave back.
+    peer.send(json!({ "numwant": 5, "offers": offers })).await;
+    assert_eq!(peer.next().await.unwrap()["incomplete"], 6);
+    let metrics = common::http_get(&server, "/metrics").await;
+    let count = |name: &str| -> u64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("headwater_signal_{name} ")));
+        line.unwrap().parse().unwrap()
+    };
+    // Offers to swarms without others are not passed on, but they count: 7 at once and one a second.
+    assert!((5..=9).contains(&count("tracker_offers_total")), "{metrics}");
+    assert!(count("tracker_offers_dropped_total") > 150, "{metrics}");
+}
+
+#[tokio::test]
+async fn a_scrape_that_is_not_allowed_is_answered_as_one() {
+    let server = TestServer::start().await;
+    let mut peer = Peer::connect(&server, "/announce", 1).await;
+    peer.socket.send(Message::text(r#"{"action":"scrape"}"#)).await.unwrap();
+    let error = peer.next().await.unwrap();
+    assert_eq!(
+        (&error["action"], error["failure reason"].as_str()),
+        (&json!("scrape"), Some("name the info_hash to scrape"))
+    );
+    // The same where the swarms are restricted.
+    let server = TestServer::start_with(|options| {
+        options.admission.swarms = headwater_signal::AllowList::new(vec!["62*".to_owned()]);
+    })
+    .await;
+    let mut peer = Peer::connect(&server, "/announce", 1).await;
+    for text in [json!({ "action": "scrape" }), json!({ "action": "scrape", "info_hash": [HASH] })] {
+        peer.socket.send(Message::text(text.to_string())).await.unwrap();
+        let error = peer.next().await.unwrap();
+        assert!(error["action"] == "scrape" && error["failure reason"].is_string(), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_flood_is_refused_with_an_action() {
     let server = TestServer::start_with(|options| {
         options.limits.messages = Rate { burst: 3, per_second: 1 };

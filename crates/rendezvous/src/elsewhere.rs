@@ -337,14 +337,7 @@ impl Rendezvous {
     }
 
     /// A member is on another node now, and says who is connected to it.
-    fn claimed_elsewhere(
-        &mut self,
-        from: NodeId,
-        hash: SwarmHash,
-        peer: PeerId,
-        role: Role,
-        connected: Vec<PeerId>,
-    ) {
+    fn claimed_elsewhere(&mut self, from: NodeId, hash: SwarmHash, peer: PeerId, role: Role, connected: Vec<PeerId>) {
         let Some(&key) = self.hashes.get(&hash) else { return };
         let old = self.swarms.get(&key).and_then(|swarm| swarm.member(peer)).map(|member| member.conn);
         if let Some(old) = old {

@@ -148,9 +148,7 @@ mod tests {
     fn members_and_uses_are_counted_apart() {
         let grant = Grant { token: TokenId(1), max_peers: Some(2), uses: Some(3), expires: Now(100) };
         let mut quotas = Quotas::default();
-        let join = |quotas: &mut Quotas, came_back| {
-            quotas.join(Now(0), &grant, Coming { came_back, replaces: false })
-        };
+        let join = |quotas: &mut Quotas, came_back| quotas.join(Now(0), &grant, Coming { came_back, replaces: false });
         assert_eq!((join(&mut quotas, false), join(&mut quotas, false)), (Ok(()), Ok(())));
         assert_eq!(join(&mut quotas, false), Err(QuotaError::Peers));
         quotas.leave(grant.token);

@@ -324,9 +324,7 @@ impl Rendezvous {
         }
         let key = self.swarm_for(&name)?;
         let counted = match grant {
-            Some(grant) => {
-                self.quotas.join(now, &grant, Coming { came_back: resumed.is_some(), replaces: false })
-            }
+            Some(grant) => self.quotas.join(now, &grant, Coming { came_back: resumed.is_some(), replaces: false }),
             None => Ok(()),
         };
         let token = grant.map(|grant| grant.token);

@@ -16,11 +16,12 @@ fn open(hub: &Arc<Hub>, protocol: Protocol, peer: u64) -> Place {
 fn a_held_announce_of_a_connection_that_is_gone_enters_nobody() {
     let hub = hub();
     let place = open(&hub, Protocol::Tracker, 1);
-    hub.handle_held(place.conn, Held::Tracker(ANNOUNCE.to_owned()));
+    let held = || Held::Tracker { text: ANNOUNCE.to_owned(), grant: None, offers: 0 };
+    hub.handle_held(place.conn, held());
     assert_eq!(hub.counts().tracker.peers, 1);
     let conn = place.conn;
     drop(place);
-    hub.handle_held(conn, Held::Tracker(ANNOUNCE.to_owned()));
+    hub.handle_held(conn, held());
     assert_eq!(hub.counts().tracker.peers, 0);
 }
 

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use url::Url;
 
 use super::Locality;
+use crate::follow::aside;
 use crate::hub::Hub;
 use crate::proxy::Network;
 
@@ -42,6 +43,10 @@ pub(crate) enum AltoError {
     Malformed(Url, #[source] serde_json::Error),
     #[error("the directory {0} names no {1}")]
     Missing(Url, &'static str),
+    #[error("the cost map {0} is for another version of the network map than the one that is served now")]
+    Versions(Url),
+    #[error("the maps could not be worked on: {0}")]
+    Stopped(#[from] tokio::task::JoinError),
 }
 
 #[derive(Deserialize)]
@@ -90,7 +95,27 @@ struct Capabilities {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct NetworkMap {
+    meta: NetworkMapMeta,
     network_map: BTreeMap<String, Endpoints>,
+}
+
+/// What a network map says of itself: groups may mean something else in its next version.
+#[derive(Deserialize)]
+struct NetworkMapMeta {
+    vtag: VersionTag,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct CostsMeta {
+    dependent_vtags: Vec<VersionTag>,
+}
+
+#[derive(PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct VersionTag {
+    resource_id: String,
+    tag: String,
 }
 
 #[derive(Deserialize)]
@@ -104,6 +129,7 @@ struct Endpoints {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Costs {
+    meta: CostsMeta,
     cost_map: BTreeMap<String, BTreeMap<String, f64>>,
 }
 
@@ -187,8 +213,13 @@ async fn read(client: &reqwest::Client, directory: &Url) -> Result<AltoMaps, Alt
     let cost_map = cost_map(&found, id).ok_or(missing("cost map with numerical routingcost"))?;
     let at = |resource: &Resource| directory.join(&resource.uri).map_err(|_| missing("valid uri"));
     let networks: NetworkMap = get(client, &at(network_map)?, NETWORK_MAP).await?;
-    let costs: Costs = get(client, &at(cost_map)?, COST_MAP).await?;
-    Ok(AltoMaps::new(&networks, &costs))
+    let costs_url = at(cost_map)?;
+    let costs: Costs = get(client, &costs_url, COST_MAP).await?;
+    // One of them was changed between the two requests, or the server has not reckoned its costs anew yet.
+    if !costs.meta.dependent_vtags.contains(&networks.meta.vtag) {
+        return Err(AltoError::Versions(costs_url));
+    }
+    Ok(aside(move || AltoMaps::new(&networks, &costs)).await?)
 }
 
 fn network_map(directory: &Directory) -> Option<(&str, &Resource)> {
@@ -216,7 +247,11 @@ fn cost_map<'a>(directory: &'a Directory, network_map: &str) -> Option<&'a Resou
     })
 }
 
-async fn get<T: DeserializeOwned>(client: &reqwest::Client, url: &Url, accept: &str) -> Result<T, AltoError> {
+async fn get<T: DeserializeOwned + Send + 'static>(
+    client: &reqwest::Client,
+    url: &Url,
+    accept: &str,
+) -> Result<T, AltoError> {
     let unreachable = |error| AltoError::Unreachable(url.clone(), error);
     let accept = format!("{accept},application/alto-error+json");
     let answer = client.get(url.clone()).header("accept", accept).send().await;
@@ -228,7 +263,8 @@ async fn get<T: DeserializeOwned>(client: &reqwest::Client, url: &Url, accept: &
         }
         body.extend_from_slice(&chunk);
     }
-    serde_json::from_slice(&body).map_err(|error| AltoError::Malformed(url.clone(), error))
+    let read = aside(move || serde_json::from_slice(&body)).await?;
+    read.map_err(|error| AltoError::Malformed(url.clone(), error))
 }
 
 #[cfg(test)]

@@ -64,6 +64,8 @@ mod tests {
         assert_eq!(arguments.len(), ALL.len());
         for ((name, ..), argument) in ALL.iter().zip(arguments) {
             assert_eq!(argument.get_long().unwrap(), kebab(name));
+            // What stands there may be a secret, or a URL with one.
+            assert!(argument.is_hide_env_values_set(), "{name}");
             assert_eq!(
                 argument.get_env().unwrap().to_str().unwrap(),
                 format!("HEADWATER_SIGNAL_{}", name.to_uppercase())

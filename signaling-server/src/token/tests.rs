@@ -53,6 +53,7 @@ fn both_kinds_are_read_with_the_key_that_they_name() {
     let claims = json!({ "swarm": "s", "exp": unix_now() + 60, "max_peers": 3, "uses": 9, "unknown": [] });
     for token in [hs256(&SECRET, json!("old"), &claims), hs256(&[8; 32], Value::Null, &claims), eddsa(&claims)] {
         let read = keys().check(&token).unwrap();
+        assert_eq!((read.admits("s"), read.admits("other")), (Ok(()), Err(TokenError::Elsewhere)));
         assert!(read.covers("s") && !read.covers("other") && !read.covers("s2"));
         let grant = read.grant(&token, unix_now(), Now(0));
         assert_eq!((grant.max_peers, grant.uses), (Some(3), Some(9)));
@@ -97,6 +98,26 @@ fn a_prefix_covers_what_begins_so_and_nothing_covers_nothing() {
 }
 
 #[test]
+fn a_key_signs_for_its_own_swarms_whatever_its_tokens_say() {
+    let hash = "61".repeat(20);
+    let set = json!({ "keys": [
+        { "kty": "oct", "kid": "old", "k": b64(SECRET), "swarms": ["A/*", hash] },
+        { "kty": "OKP", "crv": "Ed25519", "kid": "new", "x": b64(pair().public_key()), "swarms": ["B/*"] },
+    ] });
+    let keys = Keys::parse(Path::new("keys.json"), &set.to_string()).unwrap();
+    let exp = unix_now() + 60;
+    let all = json!({ "swarm_prefix": "", "exp": exp, "of_key": ["*"] });
+    let (a, b) = (keys.check(&hs256(&SECRET, json!("old"), &all)).unwrap(), keys.check(&eddsa(&all)).unwrap());
+    for (claims, own, foreign) in [(&a, ["A/live", hash.as_str()], "B/live"), (&b, ["B/live", "B/"], "A/live")] {
+        assert_eq!(own.map(|swarm| claims.admits(swarm)), [Ok(()), Ok(())]);
+        assert_eq!(claims.admits(foreign), Err(TokenError::Foreign));
+    }
+    let narrow = keys.check(&eddsa(&json!({ "swarm": "A/live", "exp": exp }))).unwrap();
+    assert_eq!(narrow.admits("A/live"), Err(TokenError::Foreign));
+    assert_eq!(narrow.admits("B/live"), Err(TokenError::Elsewhere));
+}
+
+#[test]
 fn tokens_of_two_publishers_with_the_same_name_are_two() {
     let claims = json!({ "jti": "1", "kid": "new", "exp": unix_now() + 60 });
     let tokens = [hs256(&SECRET, json!("old"), &claims), hs256(&[8; 32], Value::Null, &claims), eddsa(&claims)];
@@ -111,6 +132,17 @@ fn bad_keys_are_named() {
     assert!(parse(r#"{"keys":[]}"#).contains("no key"));
     let short = json!({ "keys": [{ "kty": "oct", "kid": "a", "k": b64([1; 16]) }] });
     assert!(parse(&short.to_string()).contains("32 bytes"));
+    let key = |kid: &str, more: Value| {
+        let mut key = json!({ "kty": "oct", "kid": kid, "k": b64([1; 32]) });
+        key.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        key
+    };
+    let keys = |a: Value, b: Value| parse(&json!({ "keys": [key("a", a), key("b", b)] }).to_string());
+    let unbound = keys(json!({ "swarms": ["A/*"] }), json!({}));
+    assert!(unbound.contains("\"b\"") && unbound.contains("swarms"), "{unbound}");
+    assert!(keys(json!({ "swarms": [] }), json!({ "swarms": ["*"] })).contains("\"a\""));
+    assert!(keys(json!({ "swarms": "A/*" }), json!({})).contains("no JWK set"));
+    assert!(keys(json!({ "kid": "b" }), json!({})).contains("two keys with the kid \"b\""));
     let rsa = json!({ "keys": [{ "kty": "RSA", "kid": "r", "n": "AQAB", "e": "AQAB" }] });
     assert!(parse(&rsa.to_string()).contains("\"r\""));
 }

@@ -2,6 +2,8 @@
 // Not every test file uses all of it, and a test may panic.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod tokens;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -177,6 +179,23 @@ impl Client {
         let nobody = PeerId(u64::MAX);
         self.signal(nobody, offer("")).await;
         assert_eq!(self.next().await, ServerMessage::Gone { peer: nobody });
+    }
+}
+
+/// Waits until a line of the metrics has a value that will do.
+pub async fn until_metric(server: &TestServer, name: &str, will_do: impl Fn(u64) -> bool) {
+    let seen = async {
+        loop {
+            let page = http_get(server, "/metrics").await;
+            let value = page.lines().find_map(|line| line.strip_prefix(name)).expect(name).trim().parse().unwrap();
+            if will_do(value) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, seen).await.is_err() {
+        panic!("{name} stays as it is: {}", http_get(server, "/metrics").await);
     }
 }
 

@@ -1,4 +1,5 @@
-//! A small ALTO server with the examples of RFC 7285 (sections 9.2.4, 11.2.1.6 and 11.2.3.6).
+//! A small ALTO server with the examples of RFC 7285 (sections 9.2.4, 11.2.1.6 and 11.2.3.6). The version tags of those two maps
+//! differ in the RFC, which are of two servers then: here the cost map has the network map's.
 
 use axum::Router;
 use axum::routing::get;
@@ -52,7 +53,7 @@ const NETWORK_MAP_JSON: &str = r#"{
 
 const COST_MAP_JSON: &str = r#"{
   "meta": {
-    "dependent-vtags": [{ "resource-id": "my-default-network-map", "tag": "3ee2cb7e8d63d9fab71b9b34cbf764436315542e" }],
+    "dependent-vtags": [{ "resource-id": "my-default-network-map", "tag": "da65eca2eb7a10ce8b059740b0b2e3f8eb1d4785" }],
     "cost-type": { "cost-mode": "numerical", "cost-metric": "routingcost" }
   },
   "cost-map": {
@@ -64,9 +65,13 @@ const COST_MAP_JSON: &str = r#"{
 
 /// The server, and where its directory is.
 async fn serve(directory: &'static str) -> Url {
+    serve_with(directory, NETWORK_MAP_JSON.to_owned()).await
+}
+
+async fn serve_with(directory: &'static str, network_map: String) -> Url {
     let router = Router::new()
         .route("/directory", get(async move || directory))
-        .route("/networkmap", get(async || NETWORK_MAP_JSON))
+        .route("/networkmap", get(async move || network_map.clone()))
         .route("/costmap/num/routingcost", get(async || COST_MAP_JSON));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/directory", listener.local_addr().unwrap()).parse().unwrap();
@@ -115,6 +120,17 @@ async fn places_have_their_group_once_the_maps_are_there() {
         () = tokio::time::sleep(Duration::from_secs(20)) => panic!("the maps were not read"),
     }
     assert_eq!(locality.place(addr).pid, Some(pid("PID1")));
+}
+
+#[tokio::test]
+async fn costs_of_another_version_of_the_network_map_are_not_taken() {
+    let client = client().unwrap();
+    let newer = NETWORK_MAP_JSON.replace("da65eca2", "00000000");
+    let error = read(&client, &serve_with(DIRECTORY_JSON, newer).await).await.unwrap_err().to_string();
+    assert!(error.contains("costmap/num/routingcost") && error.contains("version"), "{error}");
+    let untagged = NETWORK_MAP_JSON.replace("\"vtag\"", "\"other\"");
+    let error = read(&client, &serve_with(DIRECTORY_JSON, untagged).await).await.unwrap_err().to_string();
+    assert!(error.contains("vtag"), "{error}");
 }
 
 #[tokio::test]
