@@ -90,8 +90,8 @@ settings! {
     /// How long a TURN credential is good, in seconds
     turn_lifetime: u32, "SECONDS", "HEADWATER_SIGNAL_TURN_LIFETIME", Default("86400");
 
-    /// The keys of the publishers whose tokens are asked for: a JWK set with oct (HS256) and Ed25519 (EdDSA) keys. Read again
-    /// when it changes. Without it anyone may join any swarm
+    /// The keys of the publishers whose tokens are asked for: a JWK set with oct (HS256) and Ed25519 (EdDSA) keys, each with the
+    /// swarms that it may sign for in a member "swarms". Read again when it changes. Without it anyone may join any swarm
     token_keys: PathBuf, "FILE", "HEADWATER_SIGNAL_TOKEN_KEYS", Example("\"keys.json\"");
     /// Pages that may connect, as origins; one star stands for any text. Empty: all
     origins: List<String>, "ORIGINS", "HEADWATER_SIGNAL_ORIGINS", Default("[]");
