@@ -9,6 +9,7 @@ mod bench_signal;
 mod bench_sim;
 mod command;
 mod demo;
+mod panics;
 mod repo;
 mod sample;
 mod setup;

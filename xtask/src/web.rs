@@ -10,7 +10,7 @@ use wasm_bindgen_cli_support::Bindgen;
 use crate::command::{cargo, node, run as run_program};
 use crate::repo::Repo;
 use crate::stamp::Fingerprint;
-use crate::{setup, sizes};
+use crate::{panics, setup, sizes};
 
 /// How the web side is built.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -115,8 +115,9 @@ fn client(repo: &Repo, mode: Mode) -> Result<()> {
 fn glue(compiled: &Path, generated: &Path, mode: Mode) -> Result<()> {
     fs::create_dir_all(generated)?;
     let release = mode == Mode::Release;
+    let module = if release { panics::become_traps(compiled)? } else { fs::read(compiled)? };
     Bindgen::new()
-        .input_path(compiled)
+        .input_bytes("headwater_client", module)
         .out_name("headwater_client")
         .web(true)?
         .typescript(true)
