@@ -32,12 +32,13 @@ pub(crate) fn become_traps(compiled: &Path) -> Result<Vec<u8>> {
         .funcs
         .iter()
         .filter(|function| matches!(function.kind, FunctionKind::Local(_)))
-        .filter(|function| {
-            function.name.as_ref().is_some_and(|name| DIVERGING.iter().any(|part| name.contains(part)))
-        })
+        .filter(|function| function.name.as_ref().is_some_and(|name| DIVERGING.iter().any(|part| name.contains(part))))
         .map(walrus::Function::id)
         .collect();
-    ensure!(found.len() > 3, "the client's functions have other names than expected: does rustc mangle them in another way?");
+    ensure!(
+        found.len() > 3,
+        "the client's functions have other names than expected: does rustc mangle them in another way?"
+    );
     for id in found {
         let signature = module.types.get(module.funcs.get(id).ty());
         let (params, results) = (signature.params().to_vec(), signature.results().to_vec());

@@ -85,7 +85,10 @@ impl SwarmName {
     /// # Errors
     /// See [`SwarmNameError`].
     pub fn new(name: impl Into<String>) -> Result<Self, SwarmNameError> {
-        let name = name.into();
+        Self::check(name.into())
+    }
+
+    fn check(name: String) -> Result<Self, SwarmNameError> {
         if name.is_empty() {
             return Err(SwarmNameError::Empty);
         }
@@ -105,10 +108,11 @@ impl SwarmName {
     /// See [`SwarmNameError`].
     pub fn derive(source: &str, key: Option<&str>) -> Result<Self, SwarmNameError> {
         let url = UrlParts::split(source);
-        match key {
-            Some(key) => Self::new([key, url.path].concat()),
-            None => Self::new(["open/", url.host, url.path].concat()),
-        }
+        let (first, second) = key.map_or(("open/", url.host), |key| (key, ""));
+        let mut name = String::from(first);
+        name.push_str(second);
+        name.push_str(url.path);
+        Self::check(name)
     }
 
     /// The name as text.

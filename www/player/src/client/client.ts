@@ -1,6 +1,6 @@
 // The engine's host: gives it sockets, requests, timers and cryptography, and carries its words to the player.
 
-import init, { type Client as Core, Client as CoreClass, trackOf, trackOfKey, type Host } from "#client";
+import { initSync, type Client as Core, Client as CoreClass, trackOf, trackOfKey, type Host } from "#client";
 
 import type { Settings } from "../options.js";
 import { Http, type SegmentRequest } from "./http.js";
@@ -75,8 +75,12 @@ let loading: Promise<unknown> | undefined;
 function load(): Promise<unknown> {
   // A page that names the script's hash has named the module's with it.
   const integrity = typeof WASM_INTEGRITY === "string" ? { integrity: WASM_INTEGRITY } : {};
-  const module = () => fetch(new URL("headwater_client_bg.wasm", import.meta.url), integrity);
-  loading ??= Promise.race([init({ module_or_path: module() }), late()]).catch((error: unknown) => {
+  const module = async () => {
+    const response = await fetch(new URL("headwater_client_bg.wasm", import.meta.url), integrity);
+    // Not compiled while it comes: many servers do not name its type, and it is small.
+    initSync({ module: await WebAssembly.compile(await response.arrayBuffer()) });
+  };
+  loading ??= Promise.race([module(), late()]).catch((error: unknown) => {
     // The next player on the page may have more luck.
     loading = undefined;
     throw error;
