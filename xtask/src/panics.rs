@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use walrus::{FunctionBuilder, FunctionId, FunctionKind, Module, ModuleConfig};
+use walrus::{FunctionBuilder, FunctionId, FunctionKind, ModuleConfig};
 
 /// Parts of the mangled names of functions that never return: all of `core::panicking`, and those that only call it.
 const DIVERGING: [&str; 8] = [
