@@ -47,6 +47,8 @@ pub struct Report {
     pub stalls_per_viewer_hour: f64,
     /// Share of viewers that stalled.
     pub stalled_viewers: f64,
+    /// Share of viewers that were stalled for a second or more while a neighbour held what they waited for.
+    pub stalled_beside: f64,
     /// Share of the time that was spent stalled.
     pub stalled_time: f64,
     /// From coming to the first frame, in milliseconds.
@@ -187,6 +189,7 @@ impl Report {
         let stalls = sum(&|record| u64::from(record.stalls)) as f64;
         let began = viewers.iter().filter(|record| record.started.is_some()).count();
         let stallers = viewers.iter().filter(|record| record.stalls > 0).count();
+        let beside = viewers.iter().filter(|record| record.stalled_beside).count();
         let millis = |span: Micros| span as f64 / 1_000.0;
         let startups = viewers.iter().filter_map(|record| Some(millis(record.started? - record.joined))).collect();
         let seeks = viewers.iter().flat_map(|record| record.seeks.iter().map(|span| millis(*span))).collect();
@@ -218,6 +221,7 @@ impl Report {
             bytes,
             stalls_per_viewer_hour: stalls / (watched / 3_600.0).max(1e-9),
             stalled_viewers: stallers as f64 / began.max(1) as f64,
+            stalled_beside: beside as f64 / began.max(1) as f64,
             stalled_time: stalled / (watched + stalled).max(1e-9),
             startup_ms: Spread::of(startups),
             seek_ms: Spread::of(seeks),

@@ -36,6 +36,8 @@ pub(crate) struct PeerRecord {
     pub(crate) started: Option<Micros>,
     pub(crate) stalls: u32,
     pub(crate) stalled: Micros,
+    /// It was stalled for a second or more while a neighbour held what it waited for.
+    pub(crate) stalled_beside: bool,
     pub(crate) watched: Micros,
     pub(crate) seeks: Vec<Micros>,
     /// By [`Source`].
@@ -66,6 +68,7 @@ impl PeerRecord {
             started: None,
             stalls: 0,
             stalled: 0,
+            stalled_beside: false,
             watched: 0,
             seeks: Vec::new(),
             received: [0; SOURCES],

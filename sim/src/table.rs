@@ -10,7 +10,7 @@ struct Line {
     value: fn(&Report) -> String,
 }
 
-const LINES: [Line; 27] = [
+const LINES: [Line; 28] = [
     Line { label: "viewers (sessions)", value: |r| format!("{} ({})", r.viewers, r.sessions) },
     Line { label: "origin copies a segment, viewers", value: |r| viewers(&r.copies) },
     Line { label: "  after the ramp", value: |r| viewers(&r.copies_after) },
@@ -34,6 +34,7 @@ const LINES: [Line; 27] = [
         label: "viewers that stalled / time",
         value: |r| format!("{} / {}", percent(r.stalled_viewers), percent(r.stalled_time)),
     },
+    Line { label: "… though a neighbour held it", value: |r| percent(r.stalled_beside) },
     Line { label: "start-up ms, median / p95", value: |r| spread(&r.startup_ms, 0) },
     Line { label: "seek ms, median / p95", value: |r| spread(&r.seek_ms, 0) },
     Line { label: "s behind live, median / p95", value: |r| spread(&r.behind_after_s, 2) },

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::repo::Repo;
-use crate::{bench_browser, bench_seed, bench_signal, bench_sim, sizes, web};
+use crate::{bench_browser, bench_engine, bench_seed, bench_signal, bench_sim, sizes, web};
 
 /// What `bench` takes.
 #[derive(clap::Args)]
@@ -40,7 +40,7 @@ struct Bench {
     run: fn(&Repo, &Options) -> Result<Vec<Measured>>,
 }
 
-const BENCHES: [Bench; 5] = [
+const BENCHES: [Bench; 6] = [
     Bench {
         name: "size",
         about: "what a page downloads for the player and its WASM, brotli",
@@ -50,6 +50,11 @@ const BENCHES: [Bench; 5] = [
         name: "browser",
         about: "Chromium viewers over HTTP alone, with Headwater and (--vs p2pml) with p2p-media-loader",
         run: |repo, options| bench_browser::browser(repo, &options.browser, options.only.as_deref()),
+    },
+    Bench {
+        name: "engine",
+        about: "what an input costs the engine, with few segments and with many",
+        run: |repo, _| bench_engine::engine(repo),
     },
     Bench {
         name: "seed",

@@ -179,8 +179,10 @@ fn mobile(runs: &Runs) -> Vec<Bar> {
 
 fn outage(runs: &Runs) -> Vec<Bar> {
     let http = figure(&runs.http, "/stalled_viewers") * 100.0;
-    let share = figure(&runs.engine, "/stalled_viewers") * 100.0;
-    vec![Bar::at_most("viewers that stall", share, "%", 0.0, format!("0 ({http:.1} % over HTTP)"))]
+    let share = |field| figure(&runs.engine, field) * 100.0;
+    let all = share("/stalled_viewers");
+    let limit = format!("0 ({all:.1} % where nobody near holds it too, {http:.1} % over HTTP)");
+    vec![Bar::at_most("viewers that stall beside a holder", share("/stalled_beside"), "%", 0.0, limit)]
 }
 
 fn cost(runs: &Runs) -> Vec<Bar> {

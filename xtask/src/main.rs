@@ -4,6 +4,7 @@
 
 mod bench;
 mod bench_browser;
+mod bench_engine;
 mod bench_seed;
 mod bench_signal;
 mod bench_sim;

@@ -192,10 +192,16 @@ impl Catalogue {
     }
 
     fn bound(&mut self) {
+        /// Forgotten at once: finding the track that has the most looks through all that there is.
+        const AT_ONCE: u32 = 256;
         while self.entries.len() > MAX_ENTRIES {
-            let Some(oldest) = self.entries.first_of_longest() else { return };
-            let Some(known) = self.entries.remove(&oldest) else { return };
-            self.release(known.batch);
+            let Some(SegmentId { track, .. }) = self.entries.first_of_longest() else { return };
+            for _ in 0..AT_ONCE {
+                let Some((seq, _)) = self.entries.ends(track) else { break };
+                if let Some(known) = self.entries.remove(&SegmentId { track, seq }) {
+                    self.release(known.batch);
+                }
+            }
         }
     }
 

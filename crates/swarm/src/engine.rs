@@ -195,6 +195,12 @@ impl Engine {
         }
     }
 
+    /// Whether a neighbour that gives says to hold all of a segment.
+    #[must_use]
+    pub fn is_held_nearby(&self, id: SegmentId) -> bool {
+        self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds_whole(id))
+    }
+
     /// Bytes by source, and what is going on now.
     #[must_use]
     pub fn stats(&self) -> Stats {

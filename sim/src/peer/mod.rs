@@ -57,6 +57,8 @@ pub(crate) struct Peer {
     joined_swarm: bool,
     /// When the server last heard where this viewer is in content on demand, and where it was.
     position_told: (Micros, u32),
+    /// Since when it is stalled while a neighbour holds what it waits for.
+    beside_since: Option<Micros>,
     pub(crate) record: PeerRecord,
 }
 
@@ -85,6 +87,7 @@ impl Peer {
             last_poll: (0, 0),
             joined_swarm: false,
             position_told: (0, 0),
+            beside_since: None,
             record: PeerRecord::new(index, session),
         }
     }

@@ -104,6 +104,11 @@ impl Peer {
         if player.started.is_some() && !player.ended {
             let behind = content.live.then(|| content.live_edge(self.now).saturating_sub(player.position));
             desk.stats.watching(self.now, player.is_stalled(), behind);
+            let awaited = player.demand.filter(|_| player.is_stalled());
+            let awaited = awaited.map(|demand| SegmentRef { track: demand.track, seq: demand.seq }.id());
+            let is_held = |id| self.brain.as_ref().is_some_and(|brain| brain.is_held_nearby(id));
+            self.beside_since = awaited.is_some_and(is_held).then(|| self.beside_since.unwrap_or(self.now));
+            self.record.stalled_beside |= self.beside_since.is_some_and(|since| self.now - since >= SECOND);
         }
         self.tell_playhead();
         self.tell_position(desk);

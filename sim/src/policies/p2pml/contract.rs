@@ -84,4 +84,8 @@ impl Brain for P2pml {
     fn stats(&self) -> Stats {
         Stats { neighbours: self.neighbours.len() as u32, ..self.stats }
     }
+
+    fn is_held_nearby(&self, segment: SegmentId) -> bool {
+        self.neighbours.values().any(|neighbour| neighbour.has.contains(&segment))
+    }
 }
