@@ -21,6 +21,9 @@ pub(crate) struct Options {
     /// Of `sim`, `seed`, `signal` and `browser`: this scenario or part alone
     #[arg(long, value_name = "SCENARIO")]
     only: Option<String>,
+    /// Of `signal`: how many minutes its part `churn` takes
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=60))]
+    minutes: u32,
     #[command(flatten)]
     browser: bench_browser::BrowserOptions,
 }
@@ -64,7 +67,7 @@ const BENCHES: [Bench; 6] = [
     Bench {
         name: "signal",
         about: "the signalling server, beside npm's bittorrent-tracker",
-        run: |repo, options| bench_signal::signal(repo, options.only.as_deref()),
+        run: |repo, options| bench_signal::signal(repo, options.only.as_deref(), options.minutes),
     },
     Bench {
         name: "sim",
