@@ -2,26 +2,27 @@
 //!
 //! No lock is held across an await: one input is a short computation, and what comes of it goes into bounded outboxes.
 
-use std::collections::BTreeMap;
+mod state;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use headwater_rendezvous::cluster::{self, NodeMessage, SwarmHash};
-use headwater_rendezvous::tracker::{Intent, Message, Tracker, TrackerConfig, TrackerCounts, Unserved};
+use headwater_rendezvous::cluster::{self, SwarmHash};
+use headwater_rendezvous::tracker::{Intent, Message, TrackerConfig, TrackerCounts, Unserved};
 use headwater_rendezvous::{
-    Config, ConnId, CostMap, Counts, Grant, Input, Now, Output, Place as Location, Rendezvous, SwarmReport,
+    Config, ConnId, CostMap, Counts, Grant, Input, Now, Place as Location, Rendezvous, SwarmReport,
 };
-use headwater_wire::signal::{ClientMessage, ErrorCode, ServerMessage};
+use headwater_wire::signal::{ClientMessage, ServerMessage};
 use headwater_wire::{PeerId, SwarmName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
-use tracing::{debug, error};
+use tracing::debug;
 
-use crate::admission::unix_now;
+use self::state::{Speaker, State};
 use crate::bus::Bus;
-use crate::hold::{Held, Hold};
-use crate::outbox::{Ending, Outbox, Sender};
+use crate::hold::Held;
+use crate::outbox::{Ending, Outbox};
 use crate::turn::Turn;
 
 /// A drained peer waits a random part of this before it joins elsewhere, so that not all come at once.
@@ -51,43 +52,6 @@ pub(crate) struct Hub {
     timeout: watch::Sender<Option<Now>>,
     /// To other nodes, where there may be some.
     bus: Option<Arc<Bus>>,
-}
-
-#[derive(Debug)]
-struct State {
-    core: Rendezvous,
-    tracker: Tracker,
-    turn: Option<Turn>,
-    outboxes: BTreeMap<ConnId, (Protocol, Arc<Outbox>)>,
-    /// How many of them there are, by protocol.
-    open: [usize; 2],
-    messages: [u64; 2],
-    /// What was for clients that had no room for it.
-    dropped: [u64; 2],
-    /// Messages that wait until it is known what other nodes have of their swarm.
-    hold: Hold,
-    bus: Option<Arc<Bus>>,
-    /// Where clients are told to go, once the server stops.
-    draining: Option<Drain>,
-}
-
-/// Whose message the tracker has handled.
-#[derive(Debug, Clone, Copy)]
-enum Speaker {
-    /// A client of this node.
-    Client(ConnId),
-    /// A client of another, by a part of its id.
-    Node(u64),
-}
-
-impl Speaker {
-    fn of(message: &NodeMessage) -> Self {
-        let peer = match message {
-            NodeMessage::Offers { peer_id, .. } | NodeMessage::Answer { peer_id, .. } => peer_id.0.last_chunk(),
-            _ => None,
-        };
-        Self::Node(peer.map_or(0, |last| u64::from_le_bytes(*last)))
-    }
 }
 
 /// What clients are told when the server stops.
@@ -128,18 +92,7 @@ impl Hub {
         seed: u64,
     ) -> Arc<Self> {
         let seats = config.max_connections.min(Semaphore::MAX_PERMITS);
-        let state = State {
-            core: Rendezvous::new(config, seed),
-            tracker: Tracker::new(tracker, seed.rotate_left(32)),
-            turn,
-            outboxes: BTreeMap::new(),
-            open: [0; 2],
-            messages: [0; 2],
-            dropped: [0; 2],
-            hold: Hold::default(),
-            bus: bus.clone(),
-            draining: None,
-        };
+        let state = State::new(config, tracker, turn, bus.clone(), seed);
         Arc::new(Self {
             state: Mutex::new(state),
             next_conn: AtomicU64::new(0),
@@ -407,115 +360,6 @@ impl Drain {
             }
         }
         outbox.end(Ending::Drain);
-    }
-}
-
-impl State {
-    /// Carries out what the core says until it has nothing more to say; returns when it wants to be called again.
-    fn pump(&mut self, by: ConnId, now: Now) -> Option<Now> {
-        let mut reason = None;
-        loop {
-            match self.core.poll_output() {
-                Output::Send { conn, mut message } => {
-                    if let (ServerMessage::Welcome { peer, ice_servers, .. }, Some(turn)) = (&mut message, &self.turn) {
-                        ice_servers.push(turn.ice_server(*peer, unix_now()));
-                    }
-                    reason = match &message {
-                        ServerMessage::Error { code, .. } => Some((conn, *code)),
-                        _ => None,
-                    };
-                    self.send(by, now, conn, &message);
-                }
-                Output::Close { conn } => {
-                    let code: Option<ErrorCode> = reason.filter(|(of, _)| *of == conn).map(|(_, code)| code);
-                    if let Some(outbox) = self.take_out(conn) {
-                        outbox.end(Ending::Close(code));
-                    }
-                }
-                Output::Timeout(timeout) => {
-                    self.pump_bus();
-                    return timeout.map(|timeout| timeout.at);
-                }
-            }
-        }
-    }
-
-    /// Hands the bus what is for other nodes.
-    fn pump_bus(&mut self) {
-        let Some(bus) = &self.bus else { return };
-        while let Some(output) = self.core.directory_mut().poll_output() {
-            bus.take(output);
-        }
-    }
-
-    /// Until when it is worth waiting for what other nodes say of these swarms.
-    fn learn(&mut self, now: Now, swarms: impl Iterator<Item = SwarmHash>) -> Option<Now> {
-        let directory = self.core.directory_mut();
-        if !directory.is_connected() {
-            return None;
-        }
-        swarms.filter_map(|swarm| directory.look(now, swarm)).max()
-    }
-
-    fn send(&mut self, by: ConnId, now: Now, conn: ConnId, message: &ServerMessage) {
-        let Some((_, outbox)) = self.outboxes.get(&conn) else { return };
-        match (serde_json::to_string(message), message) {
-            (Ok(text), ServerMessage::Signal { from, .. }) => {
-                let is_dropped = !outbox.relay(Sender(from.0), &text, conn != by);
-                self.dropped[Protocol::Native as usize] += u64::from(is_dropped);
-            }
-            (Ok(text), _) if outbox.push(&text, conn != by) => {}
-            (Ok(_), _) => {
-                self.give_up(conn);
-                self.core.handle_input(now, Input::Closed { conn });
-            }
-            (Err(error), _) => error!(%error, "a message could not be written as JSON"),
-        }
-    }
-
-    /// Sends what the tracker says because of somebody's message: replies to it, and what it has for others.
-    fn pump_tracker(&mut self, by: ConnId, speaker: Speaker) {
-        let mut deaf = None;
-        while let Some(output) = self.tracker.poll_output() {
-            let Some((_, outbox)) = self.outboxes.get(&output.conn) else { continue };
-            let wake = output.conn != by;
-            match speaker {
-                Speaker::Client(conn) if conn == output.conn => {
-                    if !outbox.push(output.text, wake) {
-                        deaf = Some(conn);
-                    }
-                }
-                Speaker::Client(ConnId(sender)) | Speaker::Node(sender) => {
-                    let is_dropped = !outbox.relay(Sender(sender), output.text, wake);
-                    self.dropped[Protocol::Tracker as usize] += u64::from(is_dropped);
-                }
-            }
-        }
-        if let Some(conn) = deaf {
-            self.give_up(conn);
-            self.close_tracker(conn);
-        }
-    }
-
-    fn close_tracker(&mut self, conn: ConnId) {
-        // Only where figures are told apart does the time matter.
-        self.tracker.handle_closed_beside(conn, &mut self.core.beside(Now::default()));
-        self.pump_bus();
-    }
-
-    /// The outbox of a connection that is one no more.
-    fn take_out(&mut self, conn: ConnId) -> Option<Arc<Outbox>> {
-        let (protocol, outbox) = self.outboxes.remove(&conn)?;
-        self.open[protocol as usize] -= 1;
-        Some(outbox)
-    }
-
-    /// Ends a connection that does not read, without waiting for it.
-    fn give_up(&mut self, conn: ConnId) {
-        if let Some(outbox) = self.take_out(conn) {
-            debug!(conn = conn.0, "closing a connection that does not read");
-            outbox.end(Ending::GiveUp);
-        }
     }
 }
 

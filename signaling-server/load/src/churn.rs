@@ -32,7 +32,7 @@ pub(crate) fn run(target: &Target, time: Duration, connections: usize, churn: f6
     let mut pool = Pool::new(target, "/v1/signal")?;
     let sdp = texts::sdp(1024);
     let mut counts = Counts::default();
-    pool.open_all(connections, |pool, id| pool.send(id, JOIN.as_bytes()))?;
+    pool.open_all_and_hear(connections, |pool, event| counts.happened(pool, event, &sdp))?;
     let started = Instant::now();
     let per_second = connections as f64 * churn / 60.0;
     // Members in the order they came: the oldest leaves first.
@@ -56,15 +56,7 @@ pub(crate) fn run(target: &Target, time: Duration, connections: usize, churn: f6
         }
         pool.turn(Duration::from_millis(5), &mut events)?;
         for event in events.drain(..) {
-            match event {
-                Event::Open(id) => pool.send(id, JOIN.as_bytes()),
-                Event::Closed(_) => counts.closed += 1,
-                Event::Text(id, range) => {
-                    if let Some(reply) = counts.heard(pool.text(&range), &sdp) {
-                        pool.send(id, reply.as_bytes());
-                    }
-                }
-            }
+            counts.happened(&mut pool, &event, &sdp);
         }
     }
     Ok(json!({
@@ -72,10 +64,24 @@ pub(crate) fn run(target: &Target, time: Duration, connections: usize, churn: f6
         "answers": counts.answers, "gone": counts.gone, "errors": counts.errors, "closed_by_server": counts.closed,
         "memory_first_bytes": memory.iter().take(FIRST_LOOKS).max(), "memory_last_bytes": memory.last(),
         "memory_most_bytes": memory.iter().max(),
+        "memory_by_minute": memory.chunks(FIRST_LOOKS).map(|minute| minute.iter().max()).collect::<Vec<_>>(),
     }))
 }
 
 impl Counts {
+    /// Joins with whoever is open, and answers as a peer does.
+    fn happened(&mut self, pool: &mut Pool<'_>, event: &Event, sdp: &str) {
+        match event {
+            Event::Open(id) => pool.send(*id, JOIN.as_bytes()),
+            Event::Closed(_) => self.closed += 1,
+            Event::Text(id, range) => {
+                if let Some(reply) = self.heard(pool.text(range), sdp) {
+                    pool.send(*id, reply.as_bytes());
+                }
+            }
+        }
+    }
+
     /// Counts a message; returns what to answer.
     fn heard(&mut self, text: &[u8], sdp: &str) -> Option<String> {
         let is = |part: &str| memmem::find(text, part.as_bytes()).is_some();

@@ -137,6 +137,19 @@ impl<'a> Pool<'a> {
 
     /// Opens so many, a few at a time, until all are open.
     pub(crate) fn open_all(&mut self, count: usize, mut on_open: impl FnMut(&mut Self, Id)) -> Result<()> {
+        self.open_all_and_hear(count, |pool, event| {
+            if let Event::Open(id) = *event {
+                on_open(pool, id);
+            }
+        })
+    }
+
+    /// The same; what those that are open hear meanwhile is handed on as well.
+    pub(crate) fn open_all_and_hear(
+        &mut self,
+        count: usize,
+        mut on_event: impl FnMut(&mut Self, &Event),
+    ) -> Result<()> {
         /// Under way at once: below any server's backlog.
         const AT_ONCE: usize = 64;
         const PATIENCE: Duration = Duration::from_secs(5);
@@ -156,13 +169,11 @@ impl<'a> Pool<'a> {
             }
             for event in events.drain(..) {
                 match event {
-                    Event::Open(id) => {
-                        opened += 1;
-                        on_open(self, id);
-                    }
+                    Event::Open(_) => opened += 1,
                     Event::Text(..) => {}
                     Event::Closed(_) => bail!("the server closed a connection after {opened} of {count} were open"),
                 }
+                on_event(self, &event);
             }
         }
         Ok(())

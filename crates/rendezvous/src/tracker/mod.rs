@@ -15,6 +15,7 @@
 //! - No input panics, and everything held is bounded, see [`TrackerConfig`].
 
 mod binary;
+mod config;
 mod core;
 mod elsewhere;
 mod message;
@@ -22,5 +23,6 @@ mod reply;
 mod swarm;
 
 pub use self::binary::{Binary, NotBinary};
-pub use self::core::{Beside, Tracker, TrackerConfig, TrackerCounts, TrackerOutput};
+pub use self::config::TrackerConfig;
+pub use self::core::{Beside, Tracker, TrackerCounts, TrackerOutput};
 pub use self::message::{Intent, Message, Unserved};
