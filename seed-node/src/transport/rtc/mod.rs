@@ -186,12 +186,13 @@ async fn run(
     let credentials = Credentials::random()?;
     let place = mux.place(credentials.ufrag.clone()).map_err(|error| Error::Other(error.to_string()))?;
     let callbacks = Callbacks { candidates: candidates_tx, state: state_tx };
-    let connection = build(&request.ice_servers, callbacks, credentials, &place).await?;
+    // What is over once the channel is open is boxed: a task keeps room for the largest of its steps as long as it runs.
+    let connection = Box::pin(build(&request.ice_servers, callbacks, credentials, &place)).await?;
     let init = RTCDataChannelInit { negotiated: Some(CHANNEL_ID), ..RTCDataChannelInit::default() };
-    let channel = connection.create_data_channel(CHANNEL_LABEL, Some(init)).await?;
+    let channel = Box::pin(connection.create_data_channel(CHANNEL_LABEL, Some(init))).await?;
     let mut negotiation = Negotiation::new(&*connection);
     if request.offer {
-        let offer = negotiation.offer().await?;
+        let offer = Box::pin(negotiation.offer()).await?;
         reporter.report(LinkEvent::Signal(offer)).await?;
     }
 
@@ -206,7 +207,7 @@ async fn run(
                     writer.finish().await;
                     break Ok(());
                 }
-                Some(signal) => match negotiation.take_in(signal).await {
+                Some(signal) => match Box::pin(negotiation.take_in(signal)).await {
                     Ok(Some(answer)) => reporter.report(LinkEvent::Signal(answer)).await?,
                     Ok(None) => {}
                     Err(error) => break Err(error),
