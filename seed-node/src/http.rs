@@ -76,6 +76,12 @@ pub enum HttpError {
         /// What was asked for.
         url: String,
     },
+    /// A web page where a segment should be: an error page that says it is none.
+    #[error("{url} is a web page, not a segment: look at what the origin shows there")]
+    Page {
+        /// What was asked for.
+        url: String,
+    },
     /// A file that cannot be read.
     #[error("{path} cannot be read ({cause})")]
     File {
@@ -109,7 +115,7 @@ impl HttpError {
             }
             // A file that is being written, or replaced, is there a moment later.
             Self::File { .. } => true,
-            Self::TooLong { .. } | Self::NoRanges { .. } | Self::Client(_) => false,
+            Self::TooLong { .. } | Self::NoRanges { .. } | Self::Page { .. } | Self::Client(_) => false,
         }
     }
 }

@@ -134,6 +134,32 @@ async fn a_web_page_in_place_of_the_playlist_is_named_and_nothing_is_forgotten()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_web_page_in_place_of_a_segment_is_neither_signed_nor_served() {
+    let live = Live::start(0..2).await;
+    live.origin.fail("/l/2.ts", Some(Fault::Page));
+    live.origin.put_live(0..5, LEN, false);
+    live.log.says(&["cannot pull a segment", "/l/2.ts", "web page", "over HTTP"]).await;
+    // Had it been signed, the segment itself would now be the one that changed.
+    live.origin.fail("/l/2.ts", None);
+    live.holds(5).await;
+    live.gives(2).await;
+    live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_that_the_origin_cannot_give_holds_up_nothing_else() {
+    let live = Live::start(0..2).await;
+    live.origin.fail("/l/2.ts", Some(Fault::Status(500)));
+    live.origin.put_live(0..5, LEN, false);
+    live.holds(4).await;
+    live.log.says(&["cannot pull a segment", "/l/2.ts", "500", "over HTTP"]).await;
+    live.origin.fail("/l/2.ts", None);
+    live.holds(5).await;
+    live.gives(2).await;
+    live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_segment_that_changes_after_it_was_signed_stays_as_it_was() {
     let live = Live::start(0..3).await;
     // Under the same number at another address: the first bytes are in viewers' hands already.

@@ -130,3 +130,35 @@ async fn a_live_playlist_is_never_older_than_a_second() {
     assert!(front.get("/l/0.ts").await == segment_bytes(0, LEN), "it was listed a moment ago");
     front.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dash_stream_is_served_with_what_its_manifest_names_and_nothing_else() {
+    let origin = Origin::start().await;
+    let manifest = "<?xml version=\"1.0\"?>\n<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" type=\"static\" \
+                    mediaPresentationDuration=\"PT6S\"><Period><AdaptationSet mimeType=\"video/mp4\"><SegmentTemplate \
+                    timescale=\"1000\" duration=\"2000\" initialization=\"$RepresentationID$/init.mp4\" \
+                    media=\"$RepresentationID$/$Number$.m4s\"/><Representation id=\"v\" bandwidth=\"1\"/></AdaptationSet>\
+                    </Period></MPD>";
+    origin.put("/d/m.mpd", manifest);
+    origin.put("/d/v/init.mp4", "init");
+    origin.put("/d/notes.txt", "of no concern");
+    for seq in 0..3 {
+        origin.put(&format!("/d/v/{}.m4s", seq + 1), segment_bytes(seq, LEN));
+    }
+    let front = Front::start(origin, "/d/m.mpd").await;
+    assert_eq!(front.get("/d/m.mpd").await, manifest.as_bytes());
+    assert_eq!(front.get("/d/v/init.mp4").await, b"init");
+    holds(front.seed.handle(), 3 * LEN as u64).await;
+    for seq in 0..3 {
+        let path = format!("/d/v/{}.m4s", seq + 1);
+        assert!(front.get(&path).await == segment_bytes(seq, LEN), "{path}");
+        assert_eq!(front.origin.requests(&path), 1, "{path}");
+    }
+    assert!(!split_file(&front.get("/d/m.mpd.catalogue").await).unwrap().is_empty());
+    let response = Http::new().unwrap().request(&front.url("/d/m.mpd"), None).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "application/dash+xml");
+    // What the manifest does not name is the origin's to give.
+    let stranger = Http::new().unwrap().get(&front.url("/d/notes.txt"), None, 100, 1).await.unwrap();
+    assert_eq!(stranger.url, front.origin.url("/d/notes.txt"));
+    front.stop().await;
+}

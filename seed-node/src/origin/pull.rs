@@ -80,7 +80,7 @@ impl Puller {
     async fn pull_anew(&self, location: &Location) -> Result<Bytes, HttpError> {
         let limit = MAX_SEGMENT_LEN as usize;
         let Some(cache) = self.cache.as_ref().filter(|_| location.url.scheme() != "file") else {
-            return self.http.get(&location.url, location.range, limit, ATTEMPTS).await.map(|fetched| fetched.bytes);
+            return media(location, self.http.get(&location.url, location.range, limit, ATTEMPTS).await?.bytes);
         };
         if let Some(cached) = load(cache, location).await {
             let mut validator = cached.validator;
@@ -91,17 +91,30 @@ impl Puller {
                 match self.http.get_changed(&location.url, location.range, limit, &mut validator).await {
                     Ok(None) => return Ok(cached.bytes),
                     Ok(Some(fetched)) => {
-                        keep(cache, location, validator, fetched.bytes.clone()).await;
-                        return Ok(fetched.bytes);
+                        let bytes = media(location, fetched.bytes)?;
+                        keep(cache, location, validator, bytes.clone()).await;
+                        return Ok(bytes);
                     }
                     Err(error) => tracing::debug!(%error, "cannot ask whether a segment has changed"),
                 }
             }
         }
         let (fetched, validator) = self.http.get_valid(&location.url, location.range, limit, ATTEMPTS).await?;
-        keep(cache, location, validator, fetched.bytes.clone()).await;
-        Ok(fetched.bytes)
+        let bytes = media(location, fetched.bytes)?;
+        keep(cache, location, validator, bytes.clone()).await;
+        Ok(bytes)
     }
+}
+
+/// What came, unless it is a web page: some origins answer "not found" or "back soon" as if all were well, and what is
+/// signed once stays.
+fn media(location: &Location, bytes: Bytes) -> Result<Bytes, HttpError> {
+    let text = bytes.trim_ascii_start();
+    let begins = |with: &[u8]| text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    if location.range.is_none() && (begins(b"<!doctype html") || begins(b"<html")) {
+        return Err(HttpError::Page { url: location.url.to_string() });
+    }
+    Ok(bytes)
 }
 
 impl Flights {

@@ -55,6 +55,8 @@ pub enum Fault {
     Stall(usize),
     /// It is this status.
     Status(u16),
+    /// It is a web page, and says that all is well.
+    Page,
 }
 
 impl Origin {
@@ -144,6 +146,9 @@ async fn answer(State(origin): State<Origin>, request: Request) -> Response {
     };
     if let Some(Fault::Status(status)) = fault {
         return StatusCode::from_u16(status).unwrap().into_response();
+    }
+    if let Some(Fault::Page) = fault {
+        return ([(header::CONTENT_TYPE, "text/html")], "\n<!DOCTYPE html><title>Not found</title>").into_response();
     }
     let Some(bytes) = file else { return StatusCode::NOT_FOUND.into_response() };
     if let Some(Fault::Stall(after)) = fault {
