@@ -14,15 +14,24 @@ import { build } from "esbuild";
 import { minify } from "terser";
 import ts from "typescript";
 
+import { slimGlue } from "./glue.mjs";
+
 const WWW = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
 const DIST = path.join(WWW, "dist");
 const ENTRY = path.join(WWW, "player/src/headwater.ts");
 
-/** Adapters of players that most pages do not have: files of their own, beside the player that they import. */
-const ADAPTERS = ["shaka", "dashjs", "videojs", "fetch"];
-const adapterFile = (name) => path.join(WWW, `player/src/adapters/${name}.ts`);
+/** What most pages do not have: files of their own, beside the player, by the names of the package's entries. */
+const MODULES = {
+  shaka: "adapters/shaka",
+  dashjs: "adapters/dashjs",
+  videojs: "adapters/videojs",
+  fetch: "adapters/fetch",
+  stats: "stats",
+};
+const sourceOf = (module) => path.join(WWW, `player/src/${module}.ts`);
 const DEMO = path.join(WWW, "demo");
 const WASM = path.join(WWW, "generated/headwater_client_bg.wasm");
+const NAMES = path.join(WWW, "generated/names.json");
 const dev = process.argv.includes("--dev");
 
 /** Below this a compressed copy saves no packet. */
@@ -86,6 +95,16 @@ const playerBeside = {
   },
 };
 
+const clientGlue = {
+  name: "client-glue",
+  setup(bundler) {
+    bundler.onLoad({ filter: /headwater_client\.js$/ }, async ({ path: file }) => {
+      const names = existsSync(NAMES) ? JSON.parse(await readFile(NAMES, "utf8")) : undefined;
+      return { contents: slimGlue(await readFile(file, "utf8"), names) };
+    });
+  },
+};
+
 /** A hash as Subresource Integrity has it. */
 function integrityOf(bytes) {
   return `sha384-${createHash("sha384").update(bytes).digest("base64")}`;
@@ -94,7 +113,7 @@ function integrityOf(bytes) {
 /** What a page may demand of each file, and dist/ as an npm package. */
 async function npmPackage() {
   const { version } = JSON.parse(await readFile(path.join(WWW, "package.json"), "utf8"));
-  const scripts = ["headwater.js", ...ADAPTERS.map((name) => `headwater-${name}.js`)];
+  const scripts = ["headwater.js", ...Object.keys(MODULES).map((name) => `headwater-${name}.js`)];
   const files = [...scripts, "hls.mjs", "headwater_client_bg.wasm"];
   const hashes = await Promise.all(
     files.map(async (name) => [name, integrityOf(await readFile(path.join(DIST, name)))]),
@@ -108,12 +127,12 @@ async function npmPackage() {
     license: "MIT OR Apache-2.0",
     repository: "github:headwater-p2p/headwater",
     type: "module",
-    // The element registers itself.
-    sideEffects: ["./headwater.js"],
+    // The elements register themselves.
+    sideEffects: ["./headwater.js", "./headwater-stats.js"],
     exports: {
       ".": entry("headwater"),
       "./hls": entry("headwater"),
-      ...Object.fromEntries(ADAPTERS.map((name) => [`./${name}`, entry(`headwater-${name}`)])),
+      ...Object.fromEntries(Object.keys(MODULES).map((name) => [`./${name}`, entry(`headwater-${name}`)])),
       "./headwater_client_bg.wasm": "./headwater_client_bg.wasm",
       "./sri.json": "./sri.json",
       "./package.json": "./package.json",
@@ -138,9 +157,9 @@ async function npmPackage() {
   await put("README.md", await readFile(path.join(WWW, "player/README.md")));
 }
 
-async function adapters() {
-  for (const name of ADAPTERS) {
-    await put(`headwater-${name}.js`, await bundle({ entryPoints: [adapterFile(name)], plugins: [playerBeside] }));
+async function modules() {
+  for (const [name, module] of Object.entries(MODULES)) {
+    await put(`headwater-${name}.js`, await bundle({ entryPoints: [sourceOf(module)], plugins: [playerBeside] }));
   }
 }
 
@@ -148,7 +167,7 @@ async function player() {
   if (!existsSync(ENTRY)) fail(`the player's entry www/player/src/headwater.ts does not exist: write it first`);
   if (!existsSync(WASM)) fail(`www/generated/headwater_client_bg.wasm does not exist: run \`cargo xtask web\``);
   const define = { WASM_INTEGRITY: JSON.stringify(integrityOf(await readFile(WASM))) };
-  await put("headwater.js", await bundle({ entryPoints: [ENTRY], plugins: [hlsBeside], define }));
+  await put("headwater.js", await bundle({ entryPoints: [ENTRY], plugins: [hlsBeside, clientGlue], define }));
   await put("headwater_client_bg.wasm", await readFile(WASM));
 }
 
@@ -163,7 +182,7 @@ async function types() {
   const root = path.join(WWW, "player/src");
   const { config } = ts.readConfigFile(path.join(WWW, "tsconfig.json"), ts.sys.readFile);
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, WWW);
-  const program = ts.createProgram([ENTRY, ...ADAPTERS.map(adapterFile)], {
+  const program = ts.createProgram([ENTRY, ...Object.values(MODULES).map(sourceOf)], {
     ...options,
     noEmit: false,
     declaration: true,
@@ -176,8 +195,8 @@ async function types() {
   program.emit(undefined, (name, text) => void emitted.set(path.relative(root, path.resolve(name)), text));
   for (const [name, text] of emitted) await put(path.join("types", name), text);
   await put("headwater.d.ts", `export * from "./types/headwater.js";\n`);
-  for (const name of ADAPTERS) {
-    await put(`headwater-${name}.d.ts`, `export * from "./types/adapters/${name}.js";\n`);
+  for (const [name, module] of Object.entries(MODULES)) {
+    await put(`headwater-${name}.d.ts`, `export * from "./types/${module}.js";\n`);
   }
 }
 
@@ -193,8 +212,8 @@ async function demo() {
       continue;
     }
     if (name.endsWith(".d.ts")) continue;
-    const result = await build({ ...BROWSERS, entryPoints: [file], external: ["../headwater.js"] });
-    await put(name.replace(/\.ts$/, ".js"), result.outputFiles[0].contents);
+    const script = await bundle({ entryPoints: [file], external: ["../headwater.js"] });
+    await put(name.replace(/\.ts$/, ".js"), script);
   }
 }
 
@@ -237,6 +256,6 @@ async function forgetOtherMode() {
 }
 
 await forgetOtherMode();
-await Promise.all([player(), adapters(), hls(), types(), demo()]);
+await Promise.all([player(), modules(), hls(), types(), demo()]);
 await npmPackage();
 await compress();

@@ -14,7 +14,7 @@ import { DIST, startStage } from "./harness/servers.mjs";
 import { until } from "./harness/wait.mjs";
 
 const run = promisify(execFile);
-const ENTRIES = ["", "/hls", "/shaka", "/dashjs", "/videojs", "/fetch"];
+const ENTRIES = ["", "/hls", "/shaka", "/dashjs", "/videojs", "/fetch", "/stats"];
 
 test("the npm package installs, has every file that it exports, and can be imported without a DOM", async (t) => {
   const folder = await mkdtemp(path.join(tmpdir(), "headwater-npm-"));
@@ -99,6 +99,39 @@ describe("on one page", { concurrency: 2, timeout: 120_000 }, () => {
     const own = refusals.filter((text) => !/worker|image 'data:,'/i.test(text));
     assert.deepEqual(own, []);
     await Promise.all([first.close(), second.close()]);
+  });
+
+  test("the counters of a video are shown beside it, and in one line", async (t) => {
+    const stage = await startStage({ t });
+    const options = { signal: stage.signal.url, integrity: "open" };
+    const helper = await browser.open({ src: stage.src, ...options });
+    await helper.playsTo(8);
+    const { page, close } = await browser.openPage(`<script type="module" src="/headwater.js"></script>
+      <script type="module" src="/headwater-stats.js"></script>
+      <headwater-stats for="main"></headwater-stats><headwater-stats badge></headwater-stats>
+      ${element(stage.src, options).replace("<headwater-video", '<headwater-video id="main"')}`);
+    const look = () =>
+      page.evaluate(() => {
+        const [whole, badge] = [...document.querySelectorAll("headwater-stats")].map(({ shadowRoot }) => shadowRoot);
+        const stats = document.querySelector("headwater-video").stats?.();
+        const line = badge.querySelector("[part=badge]").textContent;
+        const rows = [...whole.querySelectorAll("dd")].map(({ textContent }) => textContent);
+        const drawn = [...whole.querySelectorAll("svg")].map((svg) => svg.querySelectorAll("circle, rect").length);
+        return { stats, line, rows, drawn, shown: badge.querySelectorAll("svg").length };
+      });
+    const seen = await until("what came from the other viewer is shown", async () => {
+      const now = await look();
+      return (
+        now.stats?.viewerBytes > 100_000 && now.rows[0] === `${(now.stats.viewerBytes / 1e6).toFixed(1)} MB` && now
+      );
+    });
+    assert.match(seen.line, /^[1-9]\d? % from peers · 1 neighbour · 0\.0 MB given$/);
+    // The viewer itself and its neighbour; some seconds in which something came.
+    assert.equal(seen.drawn[0], 2);
+    assert.ok(seen.drawn[1] > 0);
+    assert.equal(seen.shown, 0, "the badge is one line");
+    if (process.env.HEADWATER_SHOT) await page.screenshot({ path: process.env.HEADWATER_SHOT });
+    await Promise.all([close(), helper.close()]);
   });
 
   test("several players share one client and stay apart; each is a media element to scripts", async (t) => {

@@ -1,13 +1,12 @@
 //! `cargo xtask web`: the client's WASM, its glue, and the bundle of www/build.mjs. Nothing changed: nothing is done.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use wasm_bindgen_cli_support::Bindgen;
 
-use crate::command::{cargo, node, run as run_program};
+use crate::command::{capture, cargo, node, run as run_program};
 use crate::repo::Repo;
 use crate::stamp::Fingerprint;
 use crate::{panics, setup, sizes};
@@ -55,6 +54,10 @@ const WASM_FEATURES: [&str; 7] = [
     "--enable-sign-ext",
 ];
 
+/// What makes the client small.
+const SMALLER: [&str; 7] =
+    ["--flatten", "--rereloop", "-Oz", "-Oz", "--converge", "--strip-debug", "--strip-producers"];
+
 /// Builds what changed and prints what it weighs.
 pub(crate) fn run(repo: &Repo, mode: Mode) -> Result<()> {
     build(repo, mode)?;
@@ -96,6 +99,7 @@ fn client(repo: &Repo, mode: Mode) -> Result<()> {
     let inputs = Fingerprint::default()
         .text(mode.name())
         .text(env!("CARGO_PKG_VERSION"))
+        .text(&SMALLER.join(" "))
         .file(&compiled)
         .file(&repo.path("www/package-lock.json"))
         .file(&repo.path("Cargo.lock"));
@@ -103,11 +107,13 @@ fn client(repo: &Repo, mode: Mode) -> Result<()> {
         return Ok(());
     }
     println!("generating the client's glue");
+    let names = generated.join("names.json");
     glue(&compiled, &generated, mode)?;
-    shorten(&generated)?;
     if mode == Mode::Release {
         println!("optimising the client for size");
-        optimise(repo, &generated.join("headwater_client_bg.wasm"))?;
+        optimise(repo, &generated.join("headwater_client_bg.wasm"), &names)?;
+    } else if names.is_file() {
+        fs::remove_file(names)?;
     }
     inputs.write_to(&stamp)
 }
@@ -130,52 +136,23 @@ fn glue(compiled: &Path, generated: &Path, mode: Mode) -> Result<()> {
         .context("wasm-bindgen refused the client: does its version in Cargo.lock match wasm-bindgen-cli-support's?")
 }
 
-/// Takes the hashes out of the names by which the client and its glue know each other: noise, which compresses worst.
-fn shorten(generated: &Path) -> Result<()> {
-    const PREFIX: &[u8] = b"__wbg_";
-    const HASH_LEN: usize = 16;
-    let is_hash = |hash: &[u8]| hash.len() == HASH_LEN && hash.iter().all(u8::is_ascii_hexdigit);
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-    let mut sets = Vec::new();
-    for file in ["headwater_client.js", "headwater_client_bg.wasm"] {
-        let path = generated.join(file);
-        let mut bytes = fs::read(&path)?;
-        let mut names = BTreeSet::new();
-        let starts: Vec<usize> =
-            bytes.windows(PREFIX.len()).enumerate().filter(|(_, at)| *at == PREFIX).map(|(at, _)| at).collect();
-        for start in starts {
-            let end = start + bytes[start..].iter().take_while(|byte| is_name(byte)).count();
-            // As many bytes as before, so that the module's own lengths still hold. A name in the module may run into what
-            // follows it, so that the hash is looked for, not counted back to.
-            let Some(at) =
-                (start..end).find(|at| bytes[*at] == b'_' && bytes.get(at + 1..at + 1 + HASH_LEN).is_some_and(is_hash))
-            else {
-                continue;
-            };
-            names.insert(bytes[start..at].to_vec());
-            bytes[at + 1..at + 1 + HASH_LEN].fill(b'0');
-        }
-        fs::write(&path, bytes)?;
-        sets.push(names);
-    }
-    ensure!(
-        sets[0] == sets[1],
-        "the client and its glue name different functions: has wasm-bindgen changed its naming?"
-    );
-    Ok(())
+/// Optimises for size, and gives what the client and its glue call each other the shortest names there are. `names` says
+/// which, for www/glue.mjs to do the same to the glue.
+fn optimise(repo: &Repo, wasm: &Path, names: &Path) -> Result<()> {
+    wasm_opt(repo, wasm, &SMALLER)?;
+    // Apart from the rest, which is done several times over.
+    let said = wasm_opt(repo, wasm, &["--minify-imports-and-exports-and-modules"])?;
+    Ok(fs::write(names, said)?)
 }
 
-fn optimise(repo: &Repo, wasm: &Path) -> Result<()> {
+/// Runs passes over the client; what they say.
+fn wasm_opt(repo: &Repo, wasm: &Path, passes: &[&str]) -> Result<String> {
     let optimised = PathBuf::from(format!("{}.opt", wasm.display()));
-    let tool = repo.path("www/node_modules/binaryen/bin/wasm-opt");
     let mut wasm_opt = node(repo);
-    wasm_opt
-        .arg(tool)
-        .args(["--flatten", "--rereloop", "-Oz", "-Oz", "--converge", "--strip-debug", "--strip-producers"])
-        .args(WASM_FEATURES);
-    run_program(wasm_opt.arg(wasm).arg("-o").arg(&optimised))?;
+    wasm_opt.arg(repo.path("www/node_modules/binaryen/bin/wasm-opt")).args(passes).args(WASM_FEATURES);
+    let said = capture(wasm_opt.arg(wasm).arg("-o").arg(&optimised))?;
     fs::rename(&optimised, wasm)?;
-    Ok(())
+    Ok(said)
 }
 
 /// Bundles into www/dist.
@@ -185,7 +162,7 @@ fn bundle(repo: &Repo, mode: Mode) -> Result<()> {
     for folder in ["www/player", "www/demo", "www/generated"] {
         inputs = inputs.folder(&repo.path(folder))?;
     }
-    for file in ["www/build.mjs", "www/package-lock.json", "www/tsconfig.json"] {
+    for file in ["www/build.mjs", "www/glue.mjs", "www/package-lock.json", "www/tsconfig.json"] {
         inputs = inputs.file(&repo.path(file));
     }
     if inputs.is_in(&stamp) && MADE.iter().all(|name| repo.dist().join(name).is_file()) {
