@@ -9,7 +9,7 @@ import path from "node:path";
 
 import { chromium } from "playwright-core";
 
-import { FLAGS } from "../tests/harness/browser.mjs";
+import { FLAGS } from "../tests/harness/engines.mjs";
 
 const HERE = import.meta.dirname;
 const ROOTS = {

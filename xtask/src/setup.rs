@@ -1,4 +1,4 @@
-//! What a machine needs before anything builds or runs: Rust targets, Node and npm packages, a Chromium.
+//! What a machine needs before anything builds or runs: Rust targets, Node and npm packages, browsers, servers.
 //! Each is checked in milliseconds and installed only where it is missing.
 
 use std::env;
@@ -22,6 +22,9 @@ const NODE_MAJOR: u32 = 20;
 
 /// Names that Chromium goes by.
 const CHROMIUM_NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+/// Names that Firefox goes by: the one with long support first, as tests on the newest may break any day.
+const FIREFOX_NAMES: [&str; 2] = ["firefox-esr", "firefox"];
+
 const CHROMIUM_MACOS: [&str; 2] = [
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -74,16 +77,38 @@ fn npm_packages_in(repo: &Repo, folder: &str) -> Result<()> {
 
 /// A Chromium that starts: $CHROMIUM, one on the PATH, or a fresh one where this is root on Debian or Ubuntu.
 pub(crate) fn chromium(repo: &Repo) -> Result<PathBuf> {
-    if let Some(named) = env::var_os("CHROMIUM").map(PathBuf::from) {
-        ensure!(starts(repo, &named), "CHROMIUM={} does not start: name a working Chromium", named.display());
+    let by_hand = "install Chromium or Chrome (Debian: apt-get install chromium), or name one with CHROMIUM=path";
+    browser(repo, "CHROMIUM", "chromium", by_hand, || {
+        let in_folders = CHROMIUM_MACOS.iter().map(PathBuf::from).filter(|path| path.exists());
+        CHROMIUM_NAMES.iter().filter_map(|name| which(name)).chain(in_folders).find(|path| starts(repo, path))
+    })
+}
+
+/// A Firefox that starts: $FIREFOX, one on the PATH, or a fresh one where this is root on Debian.
+pub(crate) fn firefox(repo: &Repo) -> Result<PathBuf> {
+    let by_hand = "install Firefox (Debian: apt-get install firefox-esr), or name one with FIREFOX=path";
+    browser(repo, "FIREFOX", "firefox-esr", by_hand, || {
+        FIREFOX_NAMES.iter().filter_map(|name| which(name)).find(|path| starts(repo, path))
+    })
+}
+
+/// The browser that `variable` names, or else one that `find` finds, if need be once `package` is installed.
+fn browser(
+    repo: &Repo,
+    variable: &str,
+    package: &str,
+    by_hand: &str,
+    find: impl Fn() -> Option<PathBuf>,
+) -> Result<PathBuf> {
+    if let Some(named) = env::var_os(variable).map(PathBuf::from) {
+        ensure!(starts(repo, &named), "{variable}={} does not start: name a working browser", named.display());
         return Ok(named);
     }
-    if let Some(found) = find_chromium(repo) {
+    if let Some(found) = find() {
         return Ok(found);
     }
-    let by_hand = "install Chromium or Chrome (Debian: apt-get install chromium), or name one with CHROMIUM=path";
-    install(repo, "chromium", "the browser tests", by_hand)?;
-    find_chromium(repo).with_context(|| format!("the installed Chromium does not start: {by_hand}"))
+    install(repo, package, "the browser tests", by_hand)?;
+    find().with_context(|| format!("the installed {package} does not start: {by_hand}"))
 }
 
 /// Servers that the tests of the signalling server speak with: NATS, and an ACME server.
@@ -92,13 +117,26 @@ pub(crate) fn test_servers(repo: &Repo) -> Result<()> {
         ("nats-server", "install it (Debian: apt-get install nats-server, others: https://nats.io/download)"),
         ("pebble", "install it (Debian: apt-get install pebble, others: https://github.com/letsencrypt/pebble)"),
     ] {
-        let is_there = || which(name).is_some() || Path::new("/usr/sbin").join(name).is_file();
-        if !is_there() {
-            install(repo, name, "the tests of the signalling server", by_hand)?;
-            ensure!(is_there(), "{name} was installed and is not there: {by_hand}");
-        }
+        server(repo, name, name, "the tests of the signalling server", by_hand)?;
     }
     Ok(())
+}
+
+/// coturn, through which viewers of the browser tests reach each other.
+pub(crate) fn turn_server(repo: &Repo) -> Result<PathBuf> {
+    let by_hand = "install it (Debian: apt-get install coturn, others: https://github.com/coturn/coturn)";
+    server(repo, "turnserver", "coturn", "the browser tests", by_hand)
+}
+
+/// Where a server's program is, after its package was installed where it was not there.
+fn server(repo: &Repo, name: &str, package: &str, who: &str, by_hand: &str) -> Result<PathBuf> {
+    // Debian has some servers where only root looks for programs.
+    let find = || which(name).or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|path| path.is_file()));
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    install(repo, package, who, by_hand)?;
+    find().with_context(|| format!("{package} was installed and {name} is not there: {by_hand}"))
 }
 
 /// Installs a package where this is root on Debian or Ubuntu.
@@ -117,13 +155,7 @@ fn install(repo: &Repo, package: &str, who: &str, by_hand: &str) -> Result<()> {
     Ok(())
 }
 
-fn find_chromium(repo: &Repo) -> Option<PathBuf> {
-    let on_path = CHROMIUM_NAMES.iter().filter_map(|name| which(name));
-    let in_folders = CHROMIUM_MACOS.iter().map(PathBuf::from).filter(|path| path.exists());
-    on_path.chain(in_folders).find(|path| starts(repo, path))
-}
-
 /// Whether it is more than a stub that asks for a snap.
-fn starts(repo: &Repo, chromium: &Path) -> bool {
-    capture(program(repo, chromium).arg("--version")).is_ok()
+fn starts(repo: &Repo, browser: &Path) -> bool {
+    capture(program(repo, browser).arg("--version")).is_ok()
 }

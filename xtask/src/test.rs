@@ -40,13 +40,14 @@ impl Tally {
 /// The machine that the parts run on.
 pub(crate) struct Machine<'a> {
     repo: &'a Repo,
-    chromium: Option<PathBuf>,
+    /// Programs that were found or installed, by the variables that tests know them by.
+    programs: Vec<(&'static str, PathBuf)>,
 }
 
 /// Runs the chosen parts.
 pub(crate) fn run(repo: &Repo, options: &Options) -> Result<ExitCode> {
     let chosen = choose(options)?;
-    let mut machine = Machine { repo, chromium: None };
+    let mut machine = Machine { repo, programs: Vec::new() };
     let mut total = Tally::default();
     let mut failed = Vec::new();
     let mut missing = Vec::new();
@@ -116,18 +117,18 @@ fn choose(options: &Options) -> Result<Vec<&'static Part>> {
 fn provide(machine: &mut Machine<'_>, need: Need) -> Result<()> {
     let repo = machine.repo;
     match need {
-        Need::Wasm => setup::rust_target(repo, setup::WASM),
-        Need::Wasi => setup::rust_target(repo, setup::WASI),
-        Need::Npm => setup::npm_packages(repo),
-        Need::NpmSignal => setup::npm_packages_of_signal_tests(repo),
-        Need::Servers => setup::test_servers(repo),
-        Need::Chromium => {
-            machine.chromium = Some(setup::chromium(repo)?);
-            Ok(())
-        }
-        Need::Web => web::run(repo, web::Mode::Release),
-        Need::Binaries => parts::build_binaries(repo),
+        Need::Wasm => setup::rust_target(repo, setup::WASM)?,
+        Need::Wasi => setup::rust_target(repo, setup::WASI)?,
+        Need::Npm => setup::npm_packages(repo)?,
+        Need::NpmSignal => setup::npm_packages_of_signal_tests(repo)?,
+        Need::Servers => setup::test_servers(repo)?,
+        Need::Chromium => machine.programs.push(("CHROMIUM", setup::chromium(repo)?)),
+        Need::Firefox => machine.programs.push(("FIREFOX", setup::firefox(repo)?)),
+        Need::Turn => machine.programs.push(("TURNSERVER", setup::turn_server(repo)?)),
+        Need::Web => web::run(repo, web::Mode::Release)?,
+        Need::Binaries => parts::build_binaries(repo)?,
     }
+    Ok(())
 }
 
 /// A step under way: its name when it starts, its time when it ends.

@@ -1,26 +1,8 @@
-// Viewers: pages with a <headwater-video> in headless Chromium, each in a browser context of its own.
+// Viewers: pages with a <headwater-video>, each in a browser context of its own.
 
-import { chromium } from "playwright-core";
-
+import { chromium } from "./engines.mjs";
 import { startPages } from "./servers.mjs";
 import { until } from "./wait.mjs";
-
-/** Without the last one, host candidates are mDNS names that nothing on a test machine resolves. */
-export const FLAGS = [
-  "--headless=new",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--autoplay-policy=no-user-gesture-required",
-  "--disable-background-timer-throttling",
-  "--disable-renderer-backgrounding",
-  "--disable-backgrounding-occluded-windows",
-  "--disable-features=WebRtcHideLocalIpsWithMdns",
-];
 
 /** A page that brings its own hls.js, which notes the hash of every segment that it is given. */
 function notingPlayer(config) {
@@ -45,12 +27,30 @@ function notingPlayer(config) {
 
 const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll('"', "&quot;");
 
-/** Starts a browser and a server of its pages. */
-export async function startBrowser() {
-  const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-  const browser = await chromium.launch({ executablePath, args: FLAGS, ignoreDefaultArgs: ["--mute-audio"] });
+/** What happens before a test can listen is kept. */
+function noteEvents() {
+  window.seen = [];
+  for (const type of ["headwaterpeer", "error", "ended"]) {
+    addEventListener(type, ({ detail }) => window.seen.push({ type, detail }), true);
+  }
+}
+
+/** Starts a browser (see engines.mjs) and a server of its pages. */
+export async function startBrowser(engine = chromium) {
+  const browser = await engine();
   const pages = await startPages();
   let count = 0;
+
+  /** Opens a page with this text, after `scripts` have run in it. */
+  async function openText(text, scripts, headers = {}) {
+    const opened = await browser.open(scripts.filter((script) => script !== undefined));
+    const name = `/page-${++count}`;
+    pages.headers.set(name, headers);
+    pages.pages.set(name, `<!doctype html><title>page</title><link rel="icon" href="data:," />${text}`);
+    await opened.page.goto(pages.url + name);
+    return opened;
+  }
+
   return {
     pages,
     /**
@@ -58,30 +58,11 @@ export async function startBrowser() {
      * the playback rate; `hls` gives the page an hls.js of its own with this configuration, and `Viewer.played`.
      */
     async open(attributes, { before, rate = 1, hls } = {}) {
-      const context = await browser.newContext();
-      const page = await context.newPage();
-      const messages = [];
-      page.on("console", (message) => messages.push(message.text()));
-      page.on("pageerror", (error) => messages.push(`page error: ${error.message}`));
-      if (before) await page.addInitScript(before);
-      // What happens before a test can listen is kept.
-      await page.addInitScript(() => {
-        window.seen = [];
-        for (const type of ["headwaterpeer", "error", "ended"]) {
-          addEventListener(type, ({ detail }) => window.seen.push({ type, detail }), true);
-        }
-      });
-      const name = `/viewer-${++count}`;
       const given = Object.entries({ autoplay: "", muted: "", controls: "", ...attributes });
       const html = given.map(([key, value]) => `${key}="${escaped(value)}"`).join(" ");
-      pages.pages.set(
-        name,
-        `<!doctype html><title>viewer</title><link rel="icon" href="data:," />
-         ${hls ? notingPlayer(hls) : '<script type="module" src="/headwater.js"></script>'}
-         <headwater-video ${html}></headwater-video>`,
-      );
-      await page.goto(pages.url + name);
-      const viewer = new Viewer(page, messages);
+      const script = hls ? notingPlayer(hls) : '<script type="module" src="/headwater.js"></script>';
+      const text = `${script}<headwater-video ${html}></headwater-video>`;
+      const viewer = new Viewer(await openText(text, [before, noteEvents]));
       if (rate !== 1)
         await viewer.run(
           (element, value) => void (element.video.defaultPlaybackRate = element.video.playbackRate = value),
@@ -90,18 +71,8 @@ export async function startBrowser() {
       return viewer;
     },
     /** Opens a page of a test's own making: `html` is all that is in it, `headers` go with it. */
-    async openPage(html, { before, headers = {} } = {}) {
-      const context = await browser.newContext();
-      const page = await context.newPage();
-      const messages = [];
-      page.on("console", (message) => messages.push(message.text()));
-      page.on("pageerror", (error) => messages.push(`page error: ${error.message}`));
-      if (before) await page.addInitScript(before);
-      const name = `/page-${++count}`;
-      pages.headers.set(name, headers);
-      pages.pages.set(name, `<!doctype html><title>page</title><link rel="icon" href="data:," />${html}`);
-      await page.goto(pages.url + name);
-      return { page, messages, close: () => context.close() };
+    async openPage(html, { before, headers } = {}) {
+      return await openText(html, [before], headers);
     },
     async close() {
       await browser.close();
@@ -111,10 +82,9 @@ export async function startBrowser() {
 }
 
 class Viewer {
-  constructor(page, messages) {
-    this.page = page;
-    /** What the page wrote to its console. */
-    this.messages = messages;
+  /** `messages` is what the page wrote to its console, `close` closes it and its context. */
+  constructor({ page, messages, close }) {
+    Object.assign(this, { page, messages, close });
   }
 
   /** Runs a function in the page with the element, once that is defined, and one argument. */
@@ -172,11 +142,6 @@ class Viewer {
       },
       within,
     );
-  }
-
-  /** Closes the page and its context. */
-  async close() {
-    await this.page.context().close();
   }
 
   async #wait(what, look, within) {

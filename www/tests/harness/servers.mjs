@@ -1,7 +1,9 @@
 // The real servers, each on a free port, and the page that the viewers open.
 
 import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createSocket } from "node:dgram";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -25,6 +27,7 @@ const BINARIES = {
   signal: process.env.HEADWATER_SIGNAL_BIN ?? path.join(TARGET, "headwater-signal"),
   seed: process.env.HEADWATER_SEED_BIN ?? path.join(TARGET, "headwater-seed"),
   hostile: process.env.HEADWATER_HOSTILE_BIN ?? path.join(TARGET, "examples/hostile-peer"),
+  turn: process.env.TURNSERVER ?? "/usr/bin/turnserver",
 };
 
 /** How long a server may take to say that it is ready. */
@@ -72,11 +75,58 @@ async function start(name, args, ready) {
   return { found, log, exited, stop, kill: () => stop("SIGKILL") };
 }
 
-/** `headwater-signal`; `listen` for a second one in the place of the first. */
-export async function startSignal(listen = "127.0.0.1:0") {
-  const server = await start("signal", ["--listen", listen], /^headwater-signal listening on http:\/\/(\S+)/m);
+/** `headwater-signal`; `listen` for a second one in the place of the first, `turn` for one that has relays to offer. */
+export async function startSignal(listen = "127.0.0.1:0", turn = undefined) {
+  const relays = turn ? ["--turn", turn.url, "--turn-secret", turn.secret] : [];
+  const server = await start(
+    "signal",
+    ["--listen", listen, ...relays],
+    /^headwater-signal listening on http:\/\/(\S+)/m,
+  );
   const address = server.found[1];
   return { ...server, address, url: `ws://${address}/v1/signal` };
+}
+
+/** A UDP port that nobody has. */
+async function freePort() {
+  const socket = createSocket("udp4");
+  await new Promise((resolve) => socket.bind(0, "127.0.0.1", resolve));
+  const { port } = socket.address();
+  await new Promise((resolve) => socket.close(resolve));
+  return port;
+}
+
+/** coturn, as docs/hosting.md sets it up, for peers on this machine. */
+export async function startTurn(t) {
+  const secret = randomBytes(16).toString("hex");
+  const port = await freePort();
+  const folder = await mkdtemp(path.join(tmpdir(), "headwater-turn-"));
+  const given = {
+    "listening-ip": "127.0.0.1",
+    "relay-ip": "127.0.0.1",
+    "listening-port": port,
+    realm: "headwater.test",
+    "static-auth-secret": secret,
+    userdb: path.join(folder, "turndb"),
+    pidfile: path.join(folder, "pid"),
+    "log-file": "stdout",
+  };
+  const flags = [
+    "-n",
+    "--use-auth-secret",
+    "--fingerprint",
+    "--no-tls",
+    "--no-dtls",
+    "--no-cli",
+    "--allow-loopback-peers",
+  ];
+  const args = [...flags, ...Object.entries(given).map(([name, value]) => `--${name}=${value}`)];
+  const server = await start("turn", args, /IO method \(admin thread\)/);
+  t.after(async () => {
+    await server.kill();
+    await rm(folder, { recursive: true, force: true });
+  });
+  return { ...server, secret, url: `turn:127.0.0.1:${port}?transport=udp` };
 }
 
 /** A key pair: the file for a seed, the text for a page. */
@@ -114,12 +164,13 @@ export async function startStage({
   seed = false,
   uploadCap,
   signal: withSignal = true,
+  turn,
   root = SAMPLE,
   playlist = "master.m3u8",
 } = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), "headwater-test-"));
   const origin = await startOrigin({ root, live });
-  const signal = withSignal ? await startSignal() : undefined;
+  const signal = withSignal ? await startSignal(undefined, turn) : undefined;
   const key = await makeKey(folder);
   const src = `${origin.url}/${playlist}`;
   const stage = { origin, signal, key, src, seed: undefined };

@@ -28,14 +28,26 @@ pub(crate) enum Need {
     NpmSignal,
     Servers,
     Chromium,
+    Firefox,
+    Turn,
     Web,
     Binaries,
 }
 
 impl Need {
     /// In the order they are provided.
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Wasm, Self::Wasi, Self::Npm, Self::NpmSignal, Self::Servers, Self::Chromium, Self::Web, Self::Binaries];
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Wasm,
+        Self::Wasi,
+        Self::Npm,
+        Self::NpmSignal,
+        Self::Servers,
+        Self::Chromium,
+        Self::Firefox,
+        Self::Turn,
+        Self::Web,
+        Self::Binaries,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -45,6 +57,8 @@ impl Need {
             Self::NpmSignal => "npm packages of the signalling tests",
             Self::Servers => "servers that tests speak with",
             Self::Chromium => "Chromium",
+            Self::Firefox => "Firefox",
+            Self::Turn => "TURN server",
             Self::Web => "web build",
             Self::Binaries => "servers",
         }
@@ -119,7 +133,7 @@ pub(crate) const PARTS: [Part; 16] = [
     slow(part(
         "browser",
         "browser tests",
-        &[Need::Wasm, Need::Npm, Need::Chromium, Need::Web, Need::Binaries],
+        &[Need::Wasm, Need::Npm, Need::Chromium, Need::Firefox, Need::Turn, Need::Web, Need::Binaries],
         |machine| node_tests(machine, "www/tests"),
     )),
 ];
@@ -215,10 +229,7 @@ fn node_tests(machine: &Machine<'_>, folder: &str) -> Result<Tally> {
         ("HEADWATER_BIN_DIR", repo.target().join("debug").into_os_string()),
         ("HEADWATER_DIST", repo.dist().into_os_string()),
     ];
-    test.envs(paths);
-    if let Some(chromium) = &machine.chromium {
-        test.env("CHROMIUM", chromium);
-    }
+    test.envs(paths).envs(machine.programs.iter().map(|(name, path)| (name, path)));
     count(&mut test)
 }
 

@@ -1,0 +1,73 @@
+// The browsers that tests run in: `open(scripts)` gives a page in a context of its own, in which `scripts` run before all else.
+
+import { chromium as playwright } from "playwright-core";
+import puppeteer from "puppeteer-core";
+
+/** Without the last one, host candidates are mDNS names that nothing on a test machine resolves. */
+export const FLAGS = [
+  "--headless=new",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--autoplay-policy=no-user-gesture-required",
+  "--disable-background-timer-throttling",
+  "--disable-renderer-backgrounding",
+  "--disable-backgrounding-occluded-windows",
+  "--disable-features=WebRtcHideLocalIpsWithMdns",
+];
+
+/** Pages write here what a failed test shows. */
+function listen(page) {
+  const messages = [];
+  page.on("console", (message) => messages.push(message.text()));
+  page.on("pageerror", (error) => messages.push(`page error: ${error.message}`));
+  return messages;
+}
+
+/** Headless Chromium, over its own protocol. */
+export async function chromium() {
+  const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+  const browser = await playwright.launch({ executablePath, args: FLAGS, ignoreDefaultArgs: ["--mute-audio"] });
+  return {
+    async open(scripts) {
+      const context = await browser.newContext();
+      const page = await context.newPage();
+      const messages = listen(page);
+      for (const script of scripts) await page.addInitScript(script);
+      return { page, messages, close: () => context.close() };
+    },
+    close: () => browser.close(),
+  };
+}
+
+/** Host candidates are mDNS names without the first two, which nothing on a test machine resolves. */
+const FIREFOX_PREFERENCES = {
+  "media.peerconnection.ice.obfuscate_host_addresses": false,
+  "media.peerconnection.ice.loopback": true,
+  "media.autoplay.default": 0,
+  "media.autoplay.blocking_policy": 0,
+};
+
+/** Headless Firefox, over WebDriver BiDi. */
+export async function firefox() {
+  const browser = await puppeteer.launch({
+    browser: "firefox",
+    executablePath: process.env.FIREFOX ?? "/usr/bin/firefox-esr",
+    headless: true,
+    extraPrefsFirefox: FIREFOX_PREFERENCES,
+  });
+  return {
+    async open(scripts) {
+      const context = await browser.createBrowserContext();
+      const page = await context.newPage();
+      const messages = listen(page);
+      for (const script of scripts) await page.evaluateOnNewDocument(script);
+      return { page, messages, close: () => context.close() };
+    },
+    close: () => browser.close(),
+  };
+}

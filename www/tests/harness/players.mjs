@@ -1,0 +1,152 @@
+// Pages of each player that has an adapter, as a page's author would write them.
+
+import assert from "node:assert/strict";
+
+import { until } from "./wait.mjs";
+
+/** Playback at this speed halves the time that a test takes. */
+const RATE = 2;
+
+/** What a page of each player does: `options` is Headwater's, `video` and `src` are what is played where. */
+export const PLAYERS = {
+  "hls.js 1.6": { playlist: "master.m3u8", script: hlsjs("hls16") },
+  "hls.js 1.6 light": { playlist: "media_0.m3u8", script: hlsjs("hls16-light") },
+  "hls.js 1.7 light": { playlist: "media_0.m3u8", script: hlsjs("hls17-light") },
+  "Shaka with DASH": { playlist: "stream.mpd", library: "/lib/shaka.js", script: shaka() },
+  "Shaka with HLS": { playlist: "master.m3u8", library: "/lib/shaka.js", script: shaka() },
+  "dash.js": {
+    playlist: "stream.mpd",
+    library: "/lib/dash.js",
+    script: `
+      const { attachHeadwater } = await import("/headwater-dashjs.js");
+      const player = dashjs.MediaPlayer().create();
+      const attached = attachHeadwater(player, options);
+      player.on("error", ({ error }) => fail(error.message));
+      player.initialize(video, src, true);
+      player.updateSettings({ streaming: { buffer: { bufferTimeDefault: 30, bufferTimeAtTopQuality: 30 } } });
+      window.stats = () => attached.stats();`,
+  },
+  "Video.js with HLS": { playlist: "master.m3u8", library: "/lib/video.js", script: videojs("application/x-mpegURL") },
+  "Video.js with DASH": { playlist: "stream.mpd", library: "/lib/video.js", script: videojs("application/dash+xml") },
+  "a player of the page's own": {
+    playlist: "media_0.m3u8",
+    script: `
+      const { segments } = await import("/headwater-fetch.js");
+      const stream = segments(options, video);
+      window.stats = () => stream.stats();
+      const source = new MediaSource();
+      video.src = URL.createObjectURL(source);
+      await new Promise((resolve) => (source.onsourceopen = resolve));
+      const buffer = source.addSourceBuffer('video/mp4; codecs="avc1.4d401f"');
+      const list = await (await stream.fetch(src)).text();
+      const urls = ["init-0.mp4", ...list.split("\\n").filter((line) => line.endsWith(".m4s"))];
+      for (const url of urls) {
+        const bytes = await stream.fetchSegment(new URL(url, src));
+        buffer.appendBuffer(bytes);
+        await new Promise((resolve) => (buffer.onupdateend = resolve));
+      }
+      source.endOfStream();`,
+  },
+};
+
+/** hls.js of the build in this file of /lib. */
+function hlsjs(build) {
+  return `
+      const { default: Hls } = await import("/lib/${build}.mjs");
+      const { hls, statsOf } = await import("/headwater.js");
+      const player = new Hls(hls(options));
+      player.on(Hls.Events.ERROR, (_, data) => data.fatal && fail(data.details));
+      player.loadSource(src);
+      player.attachMedia(video);
+      window.stats = () => statsOf(player);`;
+}
+
+function shaka() {
+  return `
+      const { attachHeadwater } = await import("/headwater-shaka.js");
+      shaka.polyfill.installAll();
+      const player = new shaka.Player();
+      await player.attach(video);
+      player.configure({ streaming: { bufferingGoal: 30 } });
+      player.addEventListener("error", ({ detail }) => fail("shaka " + detail.code));
+      const attached = attachHeadwater(player, options);
+      window.stats = () => attached.stats();
+      await player.load(src);`;
+}
+
+function videojs(type) {
+  return `
+      const { attachHeadwater } = await import("/headwater-videojs.js");
+      const player = window.videojs(video, { html5: { vhs: { overrideNative: true } } });
+      const attached = attachHeadwater(player, options);
+      player.on("error", () => fail(player.error().message));
+      player.src({ src, type: "${type}" });
+      window.stats = () => attached.stats();`;
+}
+
+/** Opens a page in which this player plays `src`; `options` are Headwater's, `before` runs in it before all else. */
+export async function openPlayer(browser, player, src, options, before) {
+  return new PlayerPage(await browser.openPage(html(player, src, options), { before }));
+}
+
+function html({ library, script }, src, { rate = RATE, ...options }) {
+  return `
+    ${library ? `<script src="${library}"></script>` : ""}
+    <video id="video" class="video-js" muted autoplay playsinline width="320" height="180"></video>
+    <script type="module">
+      window.failures = [];
+      const fail = (what) => window.failures.push(String(what));
+      const video = document.querySelector("video");
+      video.defaultPlaybackRate = video.playbackRate = ${rate};
+      video.addEventListener("loadeddata", () => (video.playbackRate = ${rate}));
+      // How long each height of picture was played, in seconds.
+      window.heights = {};
+      let last = 0;
+      video.addEventListener("timeupdate", () => {
+        const { currentTime: time, videoHeight: height } = video;
+        if (time > last && time - last < 1) window.heights[height] = (window.heights[height] ?? 0) + time - last;
+        last = time;
+      });
+      const options = ${JSON.stringify(options)};
+      const src = ${JSON.stringify(src)};
+      try {${script}
+      } catch (error) {
+        fail(error.stack);
+      }
+    </script>`;
+}
+
+/** A page with a player in it. */
+class PlayerPage {
+  constructor({ page, messages, close }) {
+    Object.assign(this, { page, messages, close });
+  }
+
+  async look() {
+    return await this.page.evaluate(() => {
+      const video = document.querySelector("video");
+      const { currentTime: time, ended, playbackRate, readyState } = video;
+      const buffered = video.buffered.length > 0 ? video.buffered.end(video.buffered.length - 1) : 0;
+      const { failures, heights } = window;
+      return { time, ended, playbackRate, readyState, buffered, failures, heights, stats: window.stats?.() };
+    });
+  }
+
+  /** Resolves with what is seen as soon as `holds`. */
+  async until(what, holds, within = 60_000) {
+    try {
+      return await until(
+        what,
+        async () => {
+          const seen = await this.look();
+          assert.deepEqual(seen.failures, [], what);
+          return holds(seen) && seen;
+        },
+        within,
+      );
+    } catch (error) {
+      const seen = JSON.stringify(await this.look());
+      throw new Error(`${error.message}\n${seen}\n${this.messages.slice(-20).join("\n")}`, { cause: error });
+    }
+  }
+}
