@@ -89,7 +89,7 @@ const fn slow(part: Part) -> Part {
     Part { slow: true, ..part }
 }
 
-pub(crate) const PARTS: [Part; 16] = [
+pub(crate) const PARTS: [Part; 17] = [
     part("fmt", "Rust formatting", &[], |machine| {
         check(run(cargo(machine.repo).args(["fmt", "--all", "--check"])).context("run `cargo fmt`"))
     }),
@@ -109,6 +109,9 @@ pub(crate) const PARTS: [Part; 16] = [
         check(tool(machine.repo, "eslint", &["--max-warnings=0", "."]))
     }),
     part("size", "size budget", &[Need::Npm, Need::Wasm, Need::Web], |machine| check(sizes::check(machine.repo))),
+    part("api", "API report", &[Need::Npm, Need::Wasm, Need::Web], |machine| {
+        check(run(node(machine.repo).args(["api.mjs", "--check"])))
+    }),
     part("clippy", "clippy, native", &[], |machine| clippy(machine.repo, &["--workspace", "--all-targets"])),
     part("clippy-web", "clippy, browser", &[Need::Wasm], |machine| {
         clippy(machine.repo, &["--package", "headwater-client", "--lib", "--target", setup::WASM])
