@@ -194,7 +194,7 @@ fn choose(swarm: &Swarm, asker: &Asker<'_>, role: Role, count: usize, chance: &m
 fn far_first(rest: Vec<(Rank, PeerId)>, near: Option<Distance>) -> Vec<(Rank, PeerId)> {
     let is_far = |rank: &Rank| near.is_some_and(|near| rank.distance.is_far_beside(near)) && !rank.failed_before;
     let (mut far, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(rank, _)| is_far(rank));
-    far.sort_by_key(|(rank, _)| (rank.has_enough, rank.is_taker, rank.load, rank.lot));
+    far.sort_by_key(|(rank, _)| (rank.is_elsewhere, rank.has_enough, rank.is_taker, rank.load, rank.lot));
     far.extend(others);
     far
 }

@@ -188,6 +188,8 @@ impl Catalogue {
             self.batches.insert(number, Kept { batch: batch.clone(), entries: segments.len(), scoped });
         }
         self.bound();
+        // What is older than all that there is room for is forgotten at once, and nobody's news.
+        segments.retain(|segment| self.entries.contains_key(segment));
         segments
     }
 

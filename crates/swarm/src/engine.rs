@@ -244,7 +244,10 @@ impl Engine {
             self.emit(Output::Fail { demand });
             return;
         }
-        self.latest.insert(kind, id);
+        let before = self.latest.insert(kind, id);
+        if before.is_none_or(|before| before.seq.0.abs_diff(id.seq.0) > 16) {
+            self.announcements.strange_wants = 0;
+        }
         self.demands.insert(demand, id);
         let segment = self.segment_mut(id);
         segment.demands.push(demand);

@@ -50,6 +50,9 @@ pub(crate) struct Announcements {
     wants: u32,
     /// When this peer last went to the origin because none of its neighbours has what it wants.
     pub(crate) strange_at: Option<Now>,
+    /// When others may be asked for because of that again, and how often they were since the player last jumped.
+    next_strange: Now,
+    pub(crate) strange_wants: u32,
     /// Questions answered, by neighbour, in the second that began at the time given.
     answered: SortedMap<PeerId, u32>,
     answered_since: Now,
@@ -65,6 +68,8 @@ impl Announcements {
             next_want: now + WANT_EVERY,
             wants: 0,
             strange_at: None,
+            next_strange: now,
+            strange_wants: 0,
             answered: SortedMap::default(),
             answered_since: now,
         }
@@ -490,7 +495,8 @@ impl Engine {
         let Some((_, swarm_size)) = self.swarm else { return };
         let have = self.neighbours.len() as u16;
         // Content on demand: the neighbours are elsewhere in it.
-        let is_strange = self.announcements.strange_at.is_some_and(|at| self.now.passed(at) < WANT_EVERY);
+        let is_strange = self.announcements.next_strange <= self.now
+            && self.announcements.strange_at.is_some_and(|at| self.now.passed(at) < WANT_EVERY);
         let count = self.config.neighbours.saturating_sub(have).max(if is_strange { STRANGERS } else { 0 });
         // Where everybody is a neighbour already there is nobody to ask for, but the swarm may have grown since.
         if count == 0 {
@@ -503,22 +509,32 @@ impl Engine {
         self.announcements.next_want = self.now + WANT_EVERY * (patience << self.announcements.wants.min(4));
         self.announcements.wants += 1;
         if is_strange {
+            // Who is in front of everybody finds nobody, however often it asks.
+            self.announcements.next_strange = self.now + WANT_EVERY * (1 << self.announcements.strange_wants.min(2));
+            self.announcements.strange_wants += 1;
             self.make_room(usize::from((have + count).saturating_sub(self.config.max_neighbours)));
         }
         self.emit(Output::WantNeighbours { count });
         self.wake_at(self.announcements.next_want);
     }
 
-    /// Lets go of up to `count` viewers that have nothing for this one, nor it for them.
+    /// Lets go of up to `count` viewers that have nothing for this one, nor it for them, and have had the time to say so.
     fn make_room(&mut self, count: usize) {
+        let now = self.now;
         let latest: Vec<SegmentId> = self.latest.values().copied().collect();
         let is_idle = |neighbour: &Neighbour| {
             let serves = latest.iter().any(|last| after(*last).any(|id| neighbour.holds_any(id)));
             let furthest = latest.iter().filter_map(|last| Some((last.track, neighbour.furthest(last.track)?)));
             let mut served = furthest.flat_map(|(track, seq)| after(SegmentId { track, seq }));
-            !neighbour.is_seed() && !serves && !served.any(|id| self.segments.contains_key(&id))
+            let is_settled = now.passed(neighbour.connected) >= WANT_EVERY;
+            let is_busy = !neighbour.asked.is_empty() || !neighbour.wants.is_empty() || !neighbour.sending.is_empty();
+            is_settled
+                && !is_busy
+                && !neighbour.is_seed()
+                && !serves
+                && !served.any(|id| self.segments.contains_key(&id))
         };
-        let idle = self.ready().filter(|(_, neighbour)| is_idle(neighbour) && neighbour.sending.is_empty());
+        let idle = self.ready().filter(|(_, neighbour)| is_idle(neighbour));
         let idle: Vec<PeerId> = idle.map(|(peer, _)| peer).take(count).collect();
         for peer in idle {
             self.disconnect(peer, DisconnectReason::Full);
@@ -555,9 +571,9 @@ impl Engine {
     }
 }
 
-/// The segments that follow one, as far as a player's buffer reaches.
+/// A segment and those that follow, as far as a player's buffer reaches.
 fn after(id: SegmentId) -> impl Iterator<Item = SegmentId> {
-    (1..=16).map(move |step| SegmentId { track: id.track, seq: id.seq.saturating_add(step) })
+    (0..=16).map(move |step| SegmentId { track: id.track, seq: id.seq.saturating_add(step) })
 }
 
 fn by_track(ids: SortedSet<SegmentId>) -> SortedMap<TrackId, Vec<SeqRange>> {
