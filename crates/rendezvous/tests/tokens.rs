@@ -87,6 +87,20 @@ fn peers_of_a_tracker_are_held_to_their_token_and_counted_with_the_others() {
 }
 
 #[test]
+fn nobody_takes_the_name_of_a_peer_that_came_with_another_token() {
+    let mut both = Trackers(Rendezvous::new(Config::new([1; 32]), 1), Tracker::new(TrackerConfig::default(), 1));
+    let victim = Grant { uses: Some(1), expires: Now(100), ..GRANT };
+    let thief = Grant { token: TokenId(9), ..victim };
+    assert_eq!(both.announce(1, 1, "", &victim, Now(0)), None);
+    let refused = Some("this peer_id is another client's: take one of your own".to_owned());
+    assert_eq!(both.announce(2, 1, "", &thief, Now(0)), refused);
+    // The peer is in, and announces without another use of its token.
+    assert_eq!(both.announce(1, 1, "", &victim, Now(0)), None);
+    both.close(1);
+    assert_eq!(both.announce(2, 1, "", &thief, Now(0)), None);
+}
+
+#[test]
 fn whoever_is_in_stays_when_the_token_expires_and_enters_nothing_more() {
     let mut both = Trackers(Rendezvous::new(Config::new([1; 32]), 1), Tracker::new(TrackerConfig::default(), 1));
     let grant = Grant { uses: None, expires: Now(100), ..GRANT };

@@ -260,7 +260,12 @@ impl Tracker {
                 return Err(refusal(&info_hash, reason));
             }
             if let Some(grant) = grant {
-                let replaces = self.token_of(&info_hash, &peer_id) == Some(grant.token);
+                let holder = self.token_of(&info_hash, &peer_id);
+                // Every offer shows its sender's name: whoever has another token may not take it over.
+                if holder.is_some_and(|holder| holder != grant.token) {
+                    return Err(refusal(&info_hash, "this peer_id is another client's: take one of your own"));
+                }
+                let replaces = holder.is_some();
                 let counted = beside.quotas.join(beside.now, grant, Coming { came_back: false, replaces });
                 counted.map_err(|error| refusal(&info_hash, error.text()))?;
             }
