@@ -78,7 +78,8 @@ function load(): Promise<unknown> {
   const module = async () => {
     const response = await fetch(new URL("headwater_client_bg.wasm", import.meta.url), integrity);
     // Not compiled while it comes: many servers do not name its type, and it is small.
-    initSync({ module: await WebAssembly.compile(await response.arrayBuffer()) });
+    // Asynchronous in spite of its name and its type: www/glue.mjs.
+    await Promise.resolve(initSync({ module: await WebAssembly.compile(await response.arrayBuffer()) }));
   };
   loading ??= Promise.race([module(), late()]).catch((error: unknown) => {
     // The next player on the page may have more luck.
