@@ -6,7 +6,10 @@ const CUTS = [
   [
     /async function __wbg_load[\s\S]*$/,
     `export async function initSync({ module }) {
-      wasm = (await WebAssembly.instantiate(module, __wbg_get_imports())).exports;
+      const { exports } = await WebAssembly.instantiate(module, __wbg_get_imports());
+      // A load that was given up may come after all, when another has taken its place.
+      if (wasm) return;
+      wasm = exports;
       wasm.__wbindgen_start();
     }`,
   ],

@@ -87,7 +87,7 @@ impl Outbox {
     pub(crate) fn push(&self, text: &str, wake: bool) -> bool {
         self.with(wake, |waiting| {
             let bytes = waiting.own_bytes + text.len();
-            let is_large = !waiting.frames.is_empty() && bytes > MAX_QUEUED_BYTES;
+            let is_large = waiting.own > 0 && bytes > MAX_QUEUED_BYTES;
             if waiting.own >= MAX_QUEUED || is_large {
                 return false;
             }
@@ -199,6 +199,7 @@ mod tests {
         let large = "x".repeat(16 * 1024);
         assert!((0..1000).filter(|_| other.push(&large, true)).count() <= 16);
         let single = Outbox::default();
+        assert!(single.relay(Sender(1), "x", true));
         assert!(single.push(&"x".repeat(2 * MAX_QUEUED_BYTES), true) && !single.push("x", true));
         other.end(Ending::Close(None));
         other.end(Ending::GiveUp);

@@ -37,7 +37,7 @@ pub(crate) async fn stats(State(shared): State<Shared>, Path(swarm): Path<String
         .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/event-stream")));
     if wants_events {
         let drain = shared.drain.subscribe();
-        return open(Sse::new(events(shared, swarm, drain)).keep_alive(KeepAlive::default()).into_response());
+        return open(Sse::new(events(shared, swarm, token, drain)).keep_alive(KeepAlive::default()).into_response());
     }
     let body = report(&swarm, shared.hub.swarm_report(&swarm).await).to_string();
     open(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body).into_response())
@@ -81,22 +81,24 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }
 
-/// A report now and then, until the server stops.
+/// A report now and then, until the server stops or the token is good no longer: it expires, or its key is taken away.
 fn events(
     shared: Shared,
     swarm: SwarmName,
+    token: Option<String>,
     drain: watch::Receiver<bool>,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let mut ticks: Interval = interval(EVENT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    stream::unfold((shared, swarm, drain, ticks), |(shared, swarm, mut drain, mut ticks)| async move {
+    stream::unfold((shared, swarm, token, drain, ticks), |(shared, swarm, token, mut drain, mut ticks)| async move {
         tokio::select! {
             _ = drain.wait_for(|drain| *drain) => return None,
             _ = ticks.tick() => {}
         }
+        shared.admission.stats(swarm.as_str(), token.as_deref()).ok()?;
         let report = report(&swarm, shared.hub.swarm_report(&swarm).await);
         let event = Event::default().event("stats").data(report.to_string());
-        Some((Ok(event), (shared, swarm, drain, ticks)))
+        Some((Ok(event), (shared, swarm, token, drain, ticks)))
     })
 }
 

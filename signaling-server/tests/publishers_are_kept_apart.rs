@@ -98,6 +98,29 @@ async fn keys_are_rotated_while_the_server_runs() {
 }
 
 #[tokio::test]
+async fn statistics_end_with_the_key_of_their_token() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let folder = Folder::new("revoked");
+    let server = with_keys(&folder).await;
+    let token = token(json!({ "swarm": "s", "stats": true }));
+    let mut stream = tokio::net::TcpStream::connect(server.addr).await.unwrap();
+    let head = format!(
+        "GET /v1/swarms/s/stats?token={token} HTTP/1.1\r\nhost: test\r\naccept: text/event-stream\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut text = Vec::new();
+    let first = async {
+        while !String::from_utf8_lossy(&text).contains("event: stats") {
+            assert!(stream.read_buf(&mut text).await.unwrap() > 0, "{}", String::from_utf8_lossy(&text));
+        }
+    };
+    tokio::time::timeout(PATIENCE, first).await.expect("an event comes");
+    folder.write("keys.json", &key_set(&[key("b", OTHER_SECRET, None)]));
+    let mut rest = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("no event comes any more").unwrap();
+}
+
+#[tokio::test]
 async fn a_token_admits_as_many_webtorrent_peers_as_it_says() {
     let folder = Folder::new("tracker-quota");
     let server = with_keys(&folder).await;

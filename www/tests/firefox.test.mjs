@@ -33,6 +33,7 @@ test("Firefox takes from a seed and gives to Chromium, which gives to Firefox", 
   const attributes = { src: stage.src, signal: stage.signal.url, key: stage.key.public };
 
   const first = await inFirefox.open(attributes, { hls: {} });
+  await first.playsTo(1);
   await until("Firefox is ahead", async () => (await first.playback()).buffered > 20);
   const second = await inChromium.open(attributes, { rate: 2, hls: SHORT_BUFFER });
   const all = [first, second];
@@ -47,6 +48,7 @@ test("Firefox takes from a seed and gives to Chromium, which gives to Firefox", 
 
   const third = await inFirefox.open(attributes, { rate: 2, hls: SHORT_BUFFER });
   const back = await third.counts("Chromium gives", (stats) => stats.viewerBytes > stats.httpBytes);
+  await third.playsTo(2);
   assert.deepEqual(await third.seen("error"), []);
   assert.ok((await second.stats()).uploadedBytes >= back.viewerBytes);
   await Promise.all([second.close(), third.close()]);

@@ -147,7 +147,9 @@ fn install(repo: &Repo, package: &str, who: &str, by_hand: &str) -> Result<()> {
     let user = capture(program(repo, "id").arg("-u"))?;
     ensure!(user.trim() == "0", "{who} need {package}, and only root can install it: {by_hand}");
     println!("installing {package}");
-    for arguments in [&["update"][..], &["install", "--yes", "--no-install-recommends", package]] {
+    // Firefox plays H.264 with a library that it merely recommends.
+    let recommends = if package.starts_with("firefox") { "--install-recommends" } else { "--no-install-recommends" };
+    for arguments in [&["update"][..], &["install", "--yes", recommends, package]] {
         let mut apt = program(repo, "apt-get");
         apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
         run(&mut apt).with_context(|| format!("`{}` did not work: {by_hand}", describe(&apt)))?;

@@ -89,7 +89,8 @@ impl Quotas {
             return Err(QuotaError::Peers);
         }
         if let Some(most) = grant.uses.filter(|_| !coming.came_back) {
-            let joins = self.used.get(&grant.token).map_or(0, |used| used.joins);
+            let (joins, expires) =
+                self.used.get(&grant.token).map_or((0, grant.expires), |used| (used.joins, used.expires));
             if joins >= most {
                 return Err(QuotaError::Uses);
             }
@@ -99,7 +100,7 @@ impl Quotas {
                     return Err(QuotaError::Full);
                 }
             }
-            self.used.insert(grant.token, Used { joins: joins + 1, expires: grant.expires });
+            self.used.insert(grant.token, Used { joins: joins + 1, expires: expires.max(grant.expires) });
         }
         *self.members.entry(grant.token).or_insert(0) += 1;
         Ok(())

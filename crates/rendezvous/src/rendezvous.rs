@@ -315,8 +315,9 @@ impl Rendezvous {
             let text = format!("connected lists {} peers, {MAX_CONNECTED} are allowed", connected.len());
             return Err((ErrorCode::BadMessage, text));
         }
-        let resumed = resume.and_then(|resume| resume::verify(&self.config.resume_key, &name, &resume));
-        let peer = resumed.unwrap_or(fresh);
+        let token = grant.map(|grant| grant.token);
+        let resumed = resume.and_then(|resume| resume::verify(&self.config.resume_key, &name, &resume, token));
+        let peer = resumed.map_or(fresh, |proven| proven.peer);
         // Only who was here has neighbours: a stranger's word would pair it with anybody whose id it has heard.
         let connected = if resumed.is_some() { connected } else { Vec::new() };
         if resumed.is_some() {
@@ -324,10 +325,12 @@ impl Rendezvous {
         }
         let key = self.swarm_for(&name)?;
         let counted = match grant {
-            Some(grant) => self.quotas.join(now, &grant, Coming { came_back: resumed.is_some(), replaces: false }),
+            Some(grant) => {
+                let came_back = resumed.is_some_and(|proven| proven.same_token);
+                self.quotas.join(now, &grant, Coming { came_back, replaces: false })
+            }
             None => Ok(()),
         };
-        let token = grant.map(|grant| grant.token);
         let Some(swarm) = self.swarms.get_mut(&key) else { return Ok(()) };
         if let Err(error) = counted {
             self.forget_if_empty(key);
@@ -351,7 +354,7 @@ impl Rendezvous {
         let elsewhere = self.directory.elsewhere(&hash);
         let welcome = ServerMessage::Welcome {
             peer,
-            resume: resume::issue(&self.config.resume_key, &name, peer),
+            resume: resume::issue(&self.config.resume_key, &name, peer, token),
             ice_servers: self.config.ice_servers.clone(),
             swarm_size: u32::try_from(swarm.len() as u64 + elsewhere.members()).unwrap_or(u32::MAX),
         };

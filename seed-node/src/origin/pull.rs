@@ -109,9 +109,13 @@ impl Puller {
 /// What came, unless it is a web page: some origins answer "not found" or "back soon" as if all were well, and what is
 /// signed once stays.
 fn media(location: &Location, bytes: Bytes) -> Result<Bytes, HttpError> {
-    let text = bytes.trim_ascii_start();
-    let begins = |with: &[u8]| text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
-    if location.range.is_none() && (begins(b"<!doctype html") || begins(b"<html")) {
+    /// A page says what it is within so much; media has a table of boxes or sync bytes there.
+    const HEAD: usize = 512;
+    let head = &bytes[..bytes.len().min(HEAD)];
+    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    let has = |part: &[u8]| text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part));
+    // Text from its first character on: what is inside media by chance does not count.
+    if text.starts_with(b"<") && (has(b"<!doctype html") || has(b"<html") || has(b"<head")) {
         return Err(HttpError::Page { url: location.url.to_string() });
     }
     Ok(bytes)
@@ -147,4 +151,32 @@ async fn keep(cache: &Arc<DiskCache>, location: &Location, validator: Validator,
     let write = move || cache.store(&location.url, location.range, &validator, &bytes);
     // A write that panicked is one segment to be pulled again.
     let _ = tokio::task::spawn_blocking(write).await;
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use super::*;
+
+    #[test]
+    fn web_pages_are_no_media_however_they_begin() {
+        let location = Location { url: url::Url::parse("https://video.example/1.ts").unwrap(), range: None };
+        let is_media = |bytes: &'static [u8]| media(&location, Bytes::from_static(bytes)).is_ok();
+        for page in [
+            &b"<!DOCTYPE html><title>Not found</title>"[..],
+            b"\n  <HTML lang=en>",
+            b"\xef\xbb\xbf<html>",
+            b"<?xml version=\"1.0\"?>\n<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Strict//EN\">",
+            b"<!-- cached --><head><title>Back soon</title>",
+        ] {
+            assert!(!is_media(page), "{}", String::from_utf8_lossy(page));
+        }
+        // Media, subtitles, and what has such words in it by chance.
+        let texts =
+            [&b"WEBVTT\n\n00:00.000 --> 00:01.000\n<html>"[..], b"<tt xmlns=\"http://www.w3.org/ns/ttml\">", b"", b"<"];
+        for bytes in [&b"\x47\x40\x11\x10<html>"[..], b"\0\0\0\x18ftypcmf2<!doctype html>"].iter().chain(&texts) {
+            assert!(is_media(bytes), "{}", String::from_utf8_lossy(bytes));
+        }
+    }
 }

@@ -16,12 +16,6 @@ const PLAYHEAD_EVERY_MS = 250;
 const LOADS_KEPT_FREE = 2;
 const KEPT_FREE_S = 1;
 
-/**
- * While nothing plays yet, segments wait no longer than this, all together: Firefox begins by itself only with ten seconds
- * to play.
- */
-const STANDING_WAIT_MS = 500;
-
 /** Bytes of what the player loaded before the client was there that are kept to be shared. */
 const MAX_EARLY_BYTES = 16 * 1024 * 1024;
 
@@ -144,8 +138,6 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   #earlyBytes = 0;
   /** How long the slowest of the player's own loads took, in seconds; before the first, nothing can wait. */
   #slowest = Infinity;
-  /** Until when segments may wait, before playback has begun. */
-  #standing = 0;
   #httpBytes = 0;
   #watch: StallWatch | undefined;
   #listening: AbortController | undefined;
@@ -184,10 +176,12 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
       if (this.#phase === "before" && this.#settings) setTimeout(() => void this.#agree());
     };
     media.addEventListener("playing", begin, { signal });
-    const beginEarly = () => {
-      if (media.autoplay) begin();
+    const nudge = () => {
+      // With `autoplay`, Firefox waits for ten seconds to play, while segments wait for the client, which waits for playback.
+      const waits = media.autoplay && media.paused && media.played.length === 0;
+      if (waits && media.readyState < HTMLMediaElement.HAVE_ENOUGH_DATA) media.play().catch(() => undefined);
     };
-    media.addEventListener("canplay", beginEarly, { signal });
+    media.addEventListener("canplay", nudge, { signal });
     addEventListener(
       "pagehide",
       () => {
@@ -356,9 +350,6 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
 
   /** Whether there is enough to play for this segment to wait for the client. */
   #canWait(media: HTMLMediaElement, { start }: Wanted): boolean {
-    const now = performance.now();
-    if (!media.paused) this.#standing = Infinity;
-    else if (now > (this.#standing ||= now + STANDING_WAIT_MS)) return false;
     const free = (KEPT_FREE_S + LOADS_KEPT_FREE * this.#slowest) * Math.max(1, media.playbackRate);
     return isAhead(media, start, free);
   }

@@ -52,7 +52,7 @@ const Base = (globalThis as Partial<typeof globalThis>).HTMLElement ?? (Object a
 /** Counters of one video: bytes by source, neighbours, the last minute. With the attribute `badge` one line of it. */
 export class HeadwaterStatsElement extends Base {
   /** Whose counters; otherwise the element whose id the attribute `for` gives, or the page's first `<headwater-video>`. */
-  source: StatsSource | undefined;
+  declare source: StatsSource | undefined;
   readonly #root: ShadowRoot;
   readonly #line = document.createElement("div");
   readonly #bar = document.createElement("div");

@@ -208,7 +208,7 @@ export class Client implements Host {
       setTimeout(resolve, WELCOME_WITHIN_MS);
     });
     this.#signal = new Signal(settings.signal, core.swarm, settings.token, {
-      standing: () => ({ want: this.#want, position_s: this.#where(), connected: this.#peers.connected }),
+      standing: () => ({ want: this.#want, position_s: this.#tell(this.#owner.position()), connected: this.#peers.connected }),
       welcome: (ice, swarmSize) => {
         this.#peers.iceServers = ice;
         this.#soon((inner) => {
@@ -252,8 +252,8 @@ export class Client implements Host {
   playhead(position: number, bufferedTo: number, rate: number): void {
     const passed = (performance.now() - this.#toldAt) / 1000;
     if (passed >= TELL_EVERY_S || Math.abs(this.#told + passed - position) >= JUMP_S) {
-      const position_s = this.#where();
-      if (position_s !== undefined) this.#signal.send({ type: "watching", position_s });
+      const position_s = this.#owner.position();
+      if (position_s === undefined || this.#signal.send({ type: "watching", position_s })) this.#tell(position_s);
     }
     this.#soon((core) => {
       core.playhead(position, bufferedTo, rate);
@@ -452,9 +452,8 @@ export class Client implements Host {
       : undefined;
   }
 
-  /** Where in content on demand the player is, to be told to the server now. */
-  #where(): number | undefined {
-    const position = this.#owner.position();
+  /** Notes where the player is, as the server is told now, and gives it back. */
+  #tell(position: number | undefined): number | undefined {
     this.#toldAt = performance.now();
     this.#told = position ?? 0;
     return position;

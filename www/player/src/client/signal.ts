@@ -60,9 +60,14 @@ export class Signal {
     return this.#joined;
   }
 
-  /** Sends a message, or drops it where there is no connection: everything lost that way is said again on re-joining. */
-  send(message: Record<string, unknown>): void {
-    if (this.#joined && this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+  /**
+   * Sends a message, or drops it where there is no connection, and says which: almost everything lost that way is said again on
+   * re-joining.
+   */
+  send(message: Record<string, unknown>): boolean {
+    if (!this.#joined || this.#socket?.readyState !== WebSocket.OPEN) return false;
+    this.#socket.send(JSON.stringify(message));
+    return true;
   }
 
   /** Leaves the swarm for good. */
