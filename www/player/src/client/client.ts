@@ -208,7 +208,11 @@ export class Client implements Host {
       setTimeout(resolve, WELCOME_WITHIN_MS);
     });
     this.#signal = new Signal(settings.signal, core.swarm, settings.token, {
-      standing: () => ({ want: this.#want, position_s: this.#tell(this.#owner.position()), connected: this.#peers.connected }),
+      standing: () => ({
+        want: this.#want,
+        position_s: this.#tell(this.#owner.position()),
+        connected: this.#peers.connected,
+      }),
       welcome: (ice, swarmSize) => {
         this.#peers.iceServers = ice;
         this.#soon((inner) => {
