@@ -121,28 +121,31 @@ impl Party {
             }
         }
     }
+
+    /// So many viewers connect through one port, and each gets what is meant for it.
+    async fn serves_each_its_own(&mut self, viewers: u64) {
+        for connection in 0..viewers {
+            self.connect(connection);
+        }
+        self.all_open(0..viewers * 2).await;
+        assert_eq!(self.told.len(), 1, "one address and port for all: {:?}", self.told);
+        for connection in 0..viewers {
+            let frame = format!("\0for {connection}").into_bytes();
+            self.links[&(connection * 2)].control.send(frame).await.unwrap();
+        }
+        let mut heard = BTreeSet::new();
+        while (heard.len() as u64) < viewers {
+            if let (link, LinkEvent::Frame(frame)) = self.next().await {
+                assert_eq!(&frame[..], format!("\0for {}", link / 2).as_bytes());
+                heard.insert(link);
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn viewers_share_one_port_and_get_what_is_theirs() {
-    const VIEWERS: u64 = 12;
-    let mut party = Party::new();
-    for connection in 0..VIEWERS {
-        party.connect(connection);
-    }
-    party.all_open(0..VIEWERS * 2).await;
-    assert_eq!(party.told.len(), 1, "one address and port for all: {:?}", party.told);
-    for connection in 0..VIEWERS {
-        let frame = format!("\0for {connection}").into_bytes();
-        party.links[&(connection * 2)].control.send(frame).await.unwrap();
-    }
-    let mut heard = BTreeSet::new();
-    while (heard.len() as u64) < VIEWERS {
-        if let (link, LinkEvent::Frame(frame)) = party.next().await {
-            assert_eq!(&frame[..], format!("\0for {}", link / 2).as_bytes());
-            heard.insert(link);
-        }
-    }
+    Party::new().serves_each_its_own(12).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -181,24 +184,8 @@ async fn a_viewer_that_vanishes_is_let_go_within_seconds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_no_udp_gets_through_viewers_connect_over_tcp_on_one_port() {
-    const VIEWERS: u64 = 4;
     let mut party = Party::over_tcp();
-    for connection in 0..VIEWERS {
-        party.connect(connection);
-    }
-    party.all_open(0..VIEWERS * 2).await;
-    assert_eq!(party.told.len(), 1, "one address and port for all: {:?}", party.told);
-    for connection in 0..VIEWERS {
-        let frame = format!("\0for {connection}").into_bytes();
-        party.links[&(connection * 2)].control.send(frame).await.unwrap();
-    }
-    let mut heard = BTreeSet::new();
-    while (heard.len() as u64) < VIEWERS {
-        if let (link, LinkEvent::Frame(frame)) = party.next().await {
-            assert_eq!(&frame[..], format!("\0for {}", link / 2).as_bytes());
-            heard.insert(link);
-        }
-    }
+    party.serves_each_its_own(4).await;
     // Whoever says nothing that names a connection is closed, and nothing breaks.
     let address = *party.told.first().unwrap();
     let mut stranger = std::net::TcpStream::connect(address).unwrap();

@@ -52,7 +52,7 @@ pub(crate) struct Outbox {
 struct Waiting {
     frames: Vec<u8>,
     /// What other clients sent.
-    messages: usize,
+    relayed: usize,
     relayed_bytes: usize,
     /// What the server itself says.
     own: usize,
@@ -69,13 +69,13 @@ impl Outbox {
         self.with(wake, |waiting| {
             let bytes = waiting.relayed_bytes + text.len();
             let is_large = !waiting.frames.is_empty() && bytes > MAX_RELAYED_BYTES;
-            if waiting.messages >= MAX_RELAYED || is_large {
+            if waiting.relayed >= MAX_RELAYED || is_large {
                 return false;
             }
-            if (waiting.messages >= CALM || bytes > CALM_BYTES) && !waiting.has_room_for_one_of(from, text.len()) {
+            if (waiting.relayed >= CALM || bytes > CALM_BYTES) && !waiting.has_room_for_one_of(from, text.len()) {
                 return false;
             }
-            waiting.messages += 1;
+            waiting.relayed += 1;
             waiting.relayed_bytes = bytes;
             ws::write_text(&mut waiting.frames, text);
             true
@@ -112,7 +112,7 @@ impl Outbox {
         self.with(false, |waiting| {
             if frames.is_empty() {
                 std::mem::swap(frames, &mut waiting.frames);
-                (waiting.messages, waiting.relayed_bytes) = (0, 0);
+                (waiting.relayed, waiting.relayed_bytes) = (0, 0);
                 (waiting.own, waiting.own_bytes) = (0, 0);
                 waiting.crowd = Vec::new();
             }

@@ -11,6 +11,9 @@ const KEPT_S: u64 = 300;
 /// A playhead this far from where it should have been by now was moved.
 const DRIFT_S: u64 = 20;
 
+/// The time for which a position is worth anything without a word.
+const STALE: Duration = Duration::from_secs(120);
+
 /// A stretch of content that a viewer has watched without a jump, in seconds of the content's own time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Watching {
@@ -34,20 +37,15 @@ impl Watching {
         self.at + now.since(self.told).as_secs()
     }
 
+    /// Whether it was said lately.
+    pub(crate) fn is_fresh(&self, now: Now) -> bool {
+        now.since(self.told) < STALE
+    }
+
     /// Whether this viewer holds, or is about to, what one at the position of `other` wants next.
     pub(crate) fn serves(&self, other: &Self, now: Now) -> bool {
         let (own, other) = (self.position(now), other.position(now));
         self.from <= other + REACH_S && other <= own + REACH_S && own <= other + KEPT_S
-    }
-}
-
-/// The time for which a position is worth anything without a word.
-pub(crate) const STALE: Duration = Duration::from_secs(120);
-
-impl Watching {
-    /// Whether it was said lately.
-    pub(crate) fn is_fresh(&self, now: Now) -> bool {
-        now.since(self.told) < STALE
     }
 }
 

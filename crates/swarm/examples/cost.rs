@@ -49,20 +49,29 @@ impl Viewer {
         };
         viewer.list(listed);
         for seq in 0..listed {
-            let len = SegmentLen::new(1000).unwrap();
-            let hashes = vec![ChunkHash::of(&seq.to_le_bytes())];
-            viewer.input(Input::SegmentStored { segment: segment(seq), len, hashes });
+            viewer.store(seq);
         }
         for peer in 0..NEIGHBOURS {
-            viewer.input(Input::PeerConnected { peer: PeerId(peer) });
-            let (role, nonce, none) = (Role::Viewer, peer, Vec::new);
-            let hello =
-                Hello { version: 1, role, max_frame: 65_536, uploads: true, nonce, features: none(), required: none() };
-            viewer.say(peer, &Message::Hello(hello));
+            viewer.greet(peer);
             viewer.say(peer, &whole(0, listed));
         }
         viewer.play();
         viewer
+    }
+
+    /// The player has loaded a segment by itself.
+    fn store(&mut self, seq: u64) {
+        let (len, hashes) = (SegmentLen::new(1000).unwrap(), vec![ChunkHash::of(&seq.to_le_bytes())]);
+        self.input(Input::SegmentStored { segment: segment(seq), len, hashes });
+    }
+
+    /// A neighbour comes and says hello.
+    fn greet(&mut self, peer: u64) {
+        self.input(Input::PeerConnected { peer: PeerId(peer) });
+        let (role, nonce, none) = (Role::Viewer, peer, Vec::new);
+        let hello =
+            Hello { version: 1, role, max_frame: 65_536, uploads: true, nonce, features: none(), required: none() };
+        self.say(peer, &Message::Hello(hello));
     }
 
     fn list(&mut self, count: u64) {
@@ -126,21 +135,15 @@ impl Viewer {
     /// The playlist grows by one, which the player loads by itself and neighbours announce.
     fn grow(&mut self) {
         self.list(1);
-        let id = segment(self.listed - 1);
-        let len = SegmentLen::new(1000).unwrap();
-        self.input(Input::SegmentStored { segment: id, len, hashes: vec![ChunkHash::of(&id.seq.0.to_le_bytes())] });
-        self.say(id.seq.0 % NEIGHBOURS, &whole(id.seq.0, 1));
+        let seq = self.listed - 1;
+        self.store(seq);
+        self.say(seq % NEIGHBOURS, &whole(seq, 1));
     }
 
     /// A neighbour comes, and is told what is held.
     fn meet(&mut self) {
-        let peer = PeerId(NEIGHBOURS);
-        self.input(Input::PeerConnected { peer });
-        let (role, nonce, none) = (Role::Viewer, 99, Vec::new);
-        let hello =
-            Hello { version: 1, role, max_frame: 65_536, uploads: true, nonce, features: none(), required: none() };
-        self.say(peer.0, &Message::Hello(hello));
-        self.input(Input::PeerDisconnected { peer });
+        self.greet(NEIGHBOURS);
+        self.input(Input::PeerDisconnected { peer: PeerId(NEIGHBOURS) });
     }
 }
 
@@ -161,7 +164,8 @@ fn main() {
     let mut viewers = SIZES.map(Viewer::new);
     let mut rows = Vec::new();
     for (name, act) in KINDS.into_iter().chain([MEETING]) {
-        let inputs = if name == MEETING.0 { 1 } else { INPUTS };
+        let has_bar = name != MEETING.0;
+        let inputs = if has_bar { INPUTS } else { 1 };
         // In turns, so that what else the machine does meets both.
         let mut taken: [Vec<u64>; 2] = Default::default();
         for round in 0..ROUNDS {
@@ -178,7 +182,7 @@ fn main() {
             taken.sort_unstable();
             taken[taken.len() / 2]
         });
-        rows.push(format!("{{\"name\":\"{name}\",\"few_ns\":{few},\"many_ns\":{many}}}"));
+        rows.push(format!("{{\"name\":\"{name}\",\"has_bar\":{has_bar},\"few_ns\":{few},\"many_ns\":{many}}}"));
     }
     for viewer in &viewers {
         let all = INPUTS * ROUNDS;

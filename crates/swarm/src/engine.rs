@@ -13,7 +13,7 @@ use crate::catalogue::{Catalogue, Offered};
 use crate::config::{Config, Integrity};
 use crate::duty::UnderWay;
 use crate::election::Candidates;
-use crate::gossip::Announcements;
+use crate::gossip::{Announcements, REACH};
 use crate::io::{
     BatchSource, DataVerdict, DeliveryReport, DemandId, DisconnectReason, Event, FetchId, Input, MediaKind, Output,
     Stats, Verdict, VerifyId,
@@ -245,7 +245,7 @@ impl Engine {
             return;
         }
         let before = self.latest.insert(kind, id);
-        if before.is_none_or(|before| before.seq.0.abs_diff(id.seq.0) > 16) {
+        if before.is_none_or(|before| before.seq.0.abs_diff(id.seq.0) > REACH) {
             self.announcements.strange_wants = 0;
         }
         self.demands.insert(demand, id);

@@ -36,6 +36,9 @@ const WANT_EVERY: Span = Span::from_secs(5);
 /// How many neighbours are asked for, beyond those wanted, by a viewer whose neighbours have nothing for it.
 const STRANGERS: u16 = 4;
 
+/// As many segments as a player's buffer reaches.
+pub(crate) const REACH: u64 = 16;
+
 /// Questions (for entries, for hashes) a neighbour may ask in a second; more are not answered.
 const MAX_QUESTIONS: u32 = 20;
 
@@ -571,9 +574,9 @@ impl Engine {
     }
 }
 
-/// A segment and those that follow, as far as a player's buffer reaches.
+/// A segment and those that follow within [`REACH`].
 fn after(id: SegmentId) -> impl Iterator<Item = SegmentId> {
-    (0..=16).map(move |step| SegmentId { track: id.track, seq: id.seq.saturating_add(step) })
+    (0..=REACH).map(move |step| SegmentId { track: id.track, seq: id.seq.saturating_add(step) })
 }
 
 fn by_track(ids: SortedSet<SegmentId>) -> SortedMap<TrackId, Vec<SeqRange>> {

@@ -28,20 +28,29 @@ function listen(page) {
   return messages;
 }
 
+/** What a browser is for the tests: `context` opens a new one, `prepare` has a page run a script before all else. */
+function engine(browser, context, prepare) {
+  return {
+    async open(scripts) {
+      const own = await context();
+      const page = await own.newPage();
+      const messages = listen(page);
+      for (const script of scripts) await prepare(page, script);
+      return { page, messages, close: () => own.close() };
+    },
+    close: () => browser.close(),
+  };
+}
+
 /** Headless Chromium, over its own protocol. */
 export async function chromium() {
   const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
   const browser = await playwright.launch({ executablePath, args: FLAGS, ignoreDefaultArgs: ["--mute-audio"] });
-  return {
-    async open(scripts) {
-      const context = await browser.newContext();
-      const page = await context.newPage();
-      const messages = listen(page);
-      for (const script of scripts) await page.addInitScript(script);
-      return { page, messages, close: () => context.close() };
-    },
-    close: () => browser.close(),
-  };
+  return engine(
+    browser,
+    () => browser.newContext(),
+    (page, script) => page.addInitScript(script),
+  );
 }
 
 /** Host candidates are mDNS names without the first two, which nothing on a test machine resolves. */
@@ -60,14 +69,9 @@ export async function firefox() {
     headless: true,
     extraPrefsFirefox: FIREFOX_PREFERENCES,
   });
-  return {
-    async open(scripts) {
-      const context = await browser.createBrowserContext();
-      const page = await context.newPage();
-      const messages = listen(page);
-      for (const script of scripts) await page.evaluateOnNewDocument(script);
-      return { page, messages, close: () => context.close() };
-    },
-    close: () => browser.close(),
-  };
+  return engine(
+    browser,
+    () => browser.createBrowserContext(),
+    (page, script) => page.evaluateOnNewDocument(script),
+  );
 }
