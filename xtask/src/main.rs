@@ -10,6 +10,7 @@ mod bench_signal;
 mod bench_sim;
 mod command;
 mod demo;
+mod fuzz;
 mod panics;
 mod repo;
 mod sample;
@@ -48,6 +49,8 @@ enum Command {
     },
     /// Runs a benchmark and says whether it meets its bar
     Bench(bench::Options),
+    /// Throws any bytes at what remote parties can reach, guided by coverage (needs Rust's nightly)
+    Fuzz(fuzz::Options),
     /// Checks what a page downloads against www/size-budget.json
     Size,
     /// Checks the rules of the house: arrows between crates, file headers and lengths, nothing of one machine
@@ -78,6 +81,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Test(options) => return test::run(&repo, &options),
         Command::Web { dev } => web::run(&repo, if dev { web::Mode::Dev } else { web::Mode::Release })?,
         Command::Bench(options) => bench::run(&repo, &options)?,
+        Command::Fuzz(options) => fuzz::fuzz(&repo, &options)?,
         Command::Size => sizes::check(&repo)?,
         Command::Tidy => tidy::run(&repo)?,
         Command::Sample { check: true } => sample::check(&repo)?,

@@ -11,7 +11,7 @@ use super::{Machine, Tally};
 use crate::command::{capture, cargo, node, program, run, tee};
 use crate::repo::Repo;
 use crate::stamp::files_below;
-use crate::{sample, setup, sizes, tidy};
+use crate::{fuzz, sample, setup, sizes, tidy};
 
 /// The crates whose tests also run as WASM: what the browser runs.
 const WASM_TESTED: [&str; 3] = ["headwater-wire", "headwater-swarm", "headwater-rendezvous"];
@@ -89,7 +89,7 @@ const fn slow(part: Part) -> Part {
     Part { slow: true, ..part }
 }
 
-pub(crate) const PARTS: [Part; 17] = [
+pub(crate) const PARTS: [Part; 18] = [
     part("fmt", "Rust formatting", &[], |machine| {
         check(run(cargo(machine.repo).args(["fmt", "--all", "--check"])).context("run `cargo fmt`"))
     }),
@@ -116,6 +116,7 @@ pub(crate) const PARTS: [Part; 17] = [
     part("clippy-web", "clippy, browser", &[Need::Wasm], |machine| {
         clippy(machine.repo, &["--package", "headwater-client", "--lib", "--target", setup::WASM])
     }),
+    part("fuzz", "fuzz targets compile", &[], |machine| check(fuzz::check(machine.repo))),
     part("rust", "Rust tests", &[Need::Servers], |machine| rust_tests(machine.repo)),
     slow(part("wasm", "core tests as WASM (wasm32-wasip1, run by Node)", &[Need::Wasi], |machine| {
         wasm_tests(machine.repo)
