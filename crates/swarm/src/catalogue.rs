@@ -2,13 +2,18 @@
 
 use alloc::vec::Vec;
 
-use headwater_wire::{BatchBody, ChunkHash, RootHash, Scope, SegmentId, SegmentLen, SeqRange, SignedBatch, TrackId};
+use headwater_wire::{
+    BatchBody, ChunkHash, RootHash, Scope, SegmentId, SegmentLen, SeqNo, SeqRange, SignedBatch, TrackId,
+};
 
 use crate::io::{BatchSource, Verdict, VerifyId};
 use crate::map::{SegmentMap, SortedMap, SortedSet};
 
 /// Most entries kept: two days of two-second segments in one rendition, 6 MiB. The oldest numbers go first.
 const MAX_ENTRIES: usize = 100_000;
+
+/// Entries of a live track that are kept behind the first segment listed: neighbours' playlists may be older.
+const KEPT_BEHIND: u64 = 128;
 
 /// Most batches whose signature is being verified: more from a peer are not looked at until some are done.
 const MAX_VERIFYING: usize = 64;
@@ -193,6 +198,17 @@ impl Catalogue {
         segments
     }
 
+    /// Lets go of what lies behind a live track's window, whose first segment is `first`: a stream may run for years.
+    pub(crate) fn forget_behind(&mut self, track: TrackId, first: SeqNo) {
+        while let Some((seq, _)) = self.entries.ends(track)
+            && seq.saturating_add(KEPT_BEHIND) < first
+        {
+            if let Some(known) = self.entries.remove(&SegmentId { track, seq }) {
+                self.release(known.batch);
+            }
+        }
+    }
+
     fn bound(&mut self) {
         /// Forgotten at once: finding the track that has the most looks through all that there is.
         const AT_ONCE: u32 = 256;
@@ -212,6 +228,36 @@ impl Catalogue {
         kept.entries -= 1;
         if kept.entries == 0 {
             self.batches.remove(&number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_wire::catalogue::BATCH_VERSION;
+    use headwater_wire::{Entry, PublicKey, Signature, SwarmName};
+
+    use super::*;
+
+    #[test]
+    fn a_live_stream_that_runs_for_days_leaves_nothing_behind_its_window() {
+        let scope = Scope::of_swarm(&SwarmName::new("K/l.m3u8").unwrap());
+        let mut catalogue = Catalogue::default();
+        let tracks = [TrackId(1), TrackId(2)];
+        for seq in (0..5000).map(SeqNo) {
+            for track in tracks {
+                let entries = alloc::vec![Entry::of_segment(seq, &seq.0.to_le_bytes(), true).unwrap()];
+                let body = BatchBody { version: BATCH_VERSION, scope, track, issued_ms: seq.0, entries };
+                let bytes = body.signing_bytes().unwrap();
+                let batch = SignedBatch::assemble(PublicKey([1; 32]), Signature([2; 64]), &bytes).unwrap();
+                assert!(matches!(catalogue.offer(BatchSource::Own, scope, batch, body), Offered::Accepted { .. }));
+                catalogue.forget_behind(track, SeqNo(seq.0.saturating_sub(5)));
+            }
+        }
+        assert!(catalogue.entries.len() <= 2 * (KEPT_BEHIND as usize + 6), "{}", catalogue.entries.len());
+        assert_eq!(catalogue.batches.iter().count(), catalogue.entries.len());
+        for track in tracks {
+            assert!(catalogue.get(SegmentId { track, seq: SeqNo(4999) }).is_some());
         }
     }
 }

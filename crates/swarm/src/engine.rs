@@ -5,8 +5,8 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use headwater_wire::{
-    BatchBody, ChunkHash, ChunkId, ChunkIndex, DataHeader, PeerId, Role, RootHash, Scope, SegmentId, SegmentLen,
-    SignedBatch,
+    BatchBody, ChunkHash, ChunkId, ChunkIndex, DataHeader, PeerId, Role, RootHash, Scope, SegmentId, SegmentLen, SeqNo,
+    SignedBatch, TrackId,
 };
 
 use crate::catalogue::{Catalogue, Offered};
@@ -150,6 +150,12 @@ impl Engine {
             Input::FetchDone { fetch, total } => self.on_fetch_done(fetch, total),
             Input::FetchFailed { fetch, status } => self.on_fetch_failed(fetch, status),
         }
+    }
+
+    /// Lets go of the catalogue entries that lie well behind `first`, a live track's first listed segment. For shells that run
+    /// for days, as seeds do; a page is closed long before its entries weigh anything, and need not carry this.
+    pub fn forget_entries_behind(&mut self, track: TrackId, first: SeqNo) {
+        self.catalogue.forget_behind(track, first);
     }
 
     /// Decides about the payload of a data frame, `payload_len` bytes after the header.

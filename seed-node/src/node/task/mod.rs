@@ -132,6 +132,9 @@ impl NodeTask {
                 let (track, first) = (update.track, update.first);
                 self.locations.retain(|segment, _| segment.track != track || segment.seq >= first);
                 self.locations.extend(locations);
+                if update.live {
+                    self.engine.forget_entries_behind(track, first);
+                }
                 self.input(Input::Playlist(update));
             }
             Command::Playhead(playhead) => self.input(Input::Playhead(playhead)),
