@@ -254,7 +254,8 @@ mod tests {
                 catalogue.forget_behind(track, SeqNo(seq.0.saturating_sub(5)));
             }
         }
-        assert!(catalogue.entries.len() <= 2 * (KEPT_BEHIND as usize + 6), "{}", catalogue.entries.len());
+        // A number of its own: what the constant is must not matter to whether memory is bounded.
+        assert!(catalogue.entries.len() <= 300, "{}", catalogue.entries.len());
         assert_eq!(catalogue.batches.iter().count(), catalogue.entries.len());
         for track in tracks {
             assert!(catalogue.get(SegmentId { track, seq: SeqNo(4999) }).is_some());
