@@ -23,7 +23,7 @@ async fn main() -> Result<()> {
         queue: (number(2, 256.0) * 1024.0) as usize,
         loss: number(3, 0.0) / 100.0,
     };
-    let path = Path::start(shape, peer).await?;
+    let path = Path::start(shape, peer)?;
     println!("{} leads to {peer}", path.far);
     tokio::signal::ctrl_c().await?;
     let overflowed = path.overflowed.load(std::sync::atomic::Ordering::Relaxed);

@@ -3,20 +3,27 @@
 //! Whoever connects through it is given the address of the end that faces it in place of the other's. The near end knows
 //! its peer; the far end takes whoever speaks to it.
 
-use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
-
-use tokio::net::UdpSocket;
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
-use tokio::time::sleep_until;
 
 /// Bytes of IP and UDP headers, which the narrow link carries too.
 const HEADERS: usize = 28;
+
+/// What a late program may catch up with at once. A link never carries faster than its rate: without this, a few
+/// milliseconds in which this machine did something else would arrive as a burst that no such link can deliver.
+const CATCH_UP: Duration = Duration::from_micros(500);
+
+/// How much faster than the link what is late leaves, so that lateness does not stay for good.
+const CATCH_UP_RATE: f64 = 1.1;
+
+/// Datagrams due within this are sent together: shorter sleeps cost more than they are worth.
+const TOGETHER: Duration = Duration::from_micros(100);
+
+/// How often a reader looks whether the path is still wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What a path is like, in the direction away from its near end. The way back has the same delay and loss, and no
 /// narrow link: it carries acknowledgements.
@@ -32,42 +39,51 @@ pub(crate) struct Shape {
     pub(crate) loss: f64,
 }
 
-/// A running path, on a thread of its own so that it is late as rarely as can be. It ends when this is dropped.
+/// A running path, on threads of its own so that it is late as rarely as can be. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Path {
     /// For the other side.
     pub(crate) far: SocketAddr,
     /// Datagrams that found the queue full.
     pub(crate) overflowed: Arc<AtomicU64>,
-    _stop: oneshot::Sender<()>,
+    stop: Arc<AtomicBool>,
 }
 
 impl Path {
     /// Starts a path whose near end's peer is at `peer`.
-    pub(crate) async fn start(shape: Shape, peer: SocketAddr) -> io::Result<Self> {
-        let (started, starting) = oneshot::channel();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let overflowed = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&overflowed);
-        std::thread::spawn(move || {
-            prefer_this_thread();
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(started.send(Err(error))),
-            };
-            runtime.block_on(async {
-                match relay(shape, peer, counter).await {
-                    Ok((address, _tasks)) => {
-                        let _ = started.send(Ok(address));
-                        // Ends with an error once the path is dropped.
-                        let _ = stopped.await;
-                    }
-                    Err(error) => drop(started.send(Err(error))),
-                }
-            });
+    pub(crate) fn start(shape: Shape, peer: SocketAddr) -> io::Result<Self> {
+        let near = Arc::new(roomy(UdpSocket::bind((peer.ip(), 0))?)?);
+        let far = Arc::new(roomy(UdpSocket::bind((peer.ip(), 0))?)?);
+        let address = far.local_addr()?;
+        let (overflowed, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let listener: Arc<Mutex<Option<SocketAddr>>> = Arc::default();
+        let away = Way {
+            from: Arc::clone(&near),
+            to: Arc::clone(&far),
+            shape: Some(shape),
+            delay: shape.delay,
+            loss: shape.loss,
+            overflowed: Arc::clone(&overflowed),
+            stop: Arc::clone(&stop),
+            link_free: Instant::now(),
+            random: 0x9e37_79b9_7f4a_7c15,
+        };
+        let back = Way { from: far, to: near, shape: None, random: 0x2545_f491_4f6c_dd1d, ..away.clone() };
+        away.start({
+            let listener = Arc::clone(&listener);
+            move |_| *listener.lock().unwrap_or_else(PoisonError::into_inner)
         });
-        let far = starting.await.map_err(|_| io::ErrorKind::BrokenPipe)??;
-        Ok(Self { far, overflowed, _stop: stop })
+        back.start(move |from| {
+            *listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(from);
+            Some(peer)
+        });
+        Ok(Self { far: address, overflowed, stop })
+    }
+}
+
+impl Drop for Path {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -81,45 +97,17 @@ fn prefer_this_thread() {
     }
 }
 
-async fn relay(
-    shape: Shape,
-    peer: SocketAddr,
-    overflowed: Arc<AtomicU64>,
-) -> io::Result<(SocketAddr, JoinSet<io::Result<()>>)> {
-    let near = Arc::new(roomy(UdpSocket::bind((peer.ip(), 0)).await?)?);
-    let far = Arc::new(roomy(UdpSocket::bind((peer.ip(), 0)).await?)?);
-    let address = far.local_addr()?;
-    let listener: Arc<Mutex<Option<SocketAddr>>> = Arc::default();
-    let mut tasks = JoinSet::new();
-    let away = Way {
-        from: Arc::clone(&near),
-        to: Arc::clone(&far),
-        shape: Some(shape),
-        delay: shape.delay,
-        loss: shape.loss,
-        overflowed,
-        link_free: Instant::now(),
-        random: 0x9e37_79b9_7f4a_7c15,
-    };
-    let back = Way { from: far, to: near, shape: None, random: 0x2545_f491_4f6c_dd1d, ..away.clone() };
-    tasks.spawn(away.run({
-        let listener = Arc::clone(&listener);
-        move |_| *listener.lock().unwrap_or_else(PoisonError::into_inner)
-    }));
-    tasks.spawn(back.run(move |from| {
-        *listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(from);
-        Some(peer)
-    }));
-    Ok((address, tasks))
-}
-
 /// Buffers that never overflow before the path's own queue does.
 fn roomy(socket: UdpSocket) -> io::Result<UdpSocket> {
     let options = socket2::SockRef::from(&socket);
     options.set_recv_buffer_size(8 << 20)?;
     options.set_send_buffer_size(8 << 20)?;
+    socket.set_read_timeout(Some(LOOK_EVERY))?;
     Ok(socket)
 }
+
+/// A datagram on its way: when it arrives, where, and how long the link is busy with it.
+type UnderWay = (Instant, SocketAddr, Vec<u8>, Duration);
 
 /// One direction.
 #[derive(Clone)]
@@ -130,33 +118,36 @@ struct Way {
     delay: Duration,
     loss: f64,
     overflowed: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
     link_free: Instant,
     random: u64,
 }
 
 impl Way {
-    async fn run(mut self, target: impl Fn(SocketAddr) -> Option<SocketAddr> + Send) -> io::Result<()> {
-        let mut under_way: VecDeque<(Instant, SocketAddr, Vec<u8>)> = VecDeque::new();
-        let mut buffer = vec![0; 2048];
-        loop {
-            let next = under_way.front().map(|(at, ..)| *at);
-            tokio::select! {
-                received = self.from.recv_from(&mut buffer) => {
-                    let Ok((len, from)) = received else { continue };
-                    let Some(target) = target(from) else { continue };
-                    if let Some(at) = self.arrival(Instant::now(), len) {
-                        under_way.push_back((at, target, buffer[..len].to_vec()));
-                    }
-                }
-                () = sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => {
-                    let now = Instant::now();
-                    while under_way.front().is_some_and(|(at, ..)| *at <= now) {
-                        let Some((_, target, datagram)) = under_way.pop_front() else { break };
-                        let _ = self.to.send_to(&datagram, target).await;
-                    }
+    /// One thread takes datagrams in, one lets them out when they are due.
+    fn start(mut self, target: impl Fn(SocketAddr) -> Option<SocketAddr> + Send + 'static) {
+        // No bound of its own: what comes in is bounded by the path's queue, or by what the other side acknowledges.
+        let (under_way, arriving) = mpsc::channel();
+        let to = Arc::clone(&self.to);
+        std::thread::spawn(move || let_out(&to, &arriving));
+        std::thread::spawn(move || {
+            prefer_this_thread();
+            let mut buffer = vec![0; 2048];
+            while !self.stop.load(Ordering::Relaxed) {
+                let Ok((len, from)) = self.from.recv_from(&mut buffer) else { continue };
+                let Some(target) = target(from) else { continue };
+                let Some(at) = self.arrival(Instant::now(), len) else { continue };
+                if under_way.send((at, target, buffer[..len].to_vec(), self.takes(len))).is_err() {
+                    return;
                 }
             }
-        }
+        });
+    }
+
+    /// How long the narrow link is busy with a datagram.
+    fn takes(&self, len: usize) -> Duration {
+        let Some(shape) = self.shape else { return Duration::ZERO };
+        Duration::from_secs_f64((len + HEADERS) as f64 * 8.0 / shape.bits_a_second)
     }
 
     /// When a datagram that comes now arrives at the other end, if it does.
@@ -176,8 +167,23 @@ impl Way {
             self.overflowed.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let takes = Duration::from_secs_f64((len + HEADERS) as f64 / bytes_a_second);
-        self.link_free = self.link_free.max(now) + takes;
+        self.link_free = self.link_free.max(now) + self.takes(len);
         Some(self.link_free + self.delay)
+    }
+}
+
+/// Sends each datagram when it is due, and never faster than the link carries.
+fn let_out(to: &UdpSocket, arriving: &mpsc::Receiver<UnderWay>) {
+    prefer_this_thread();
+    let mut free = Instant::now();
+    while let Ok((at, target, datagram, takes)) = arriving.recv() {
+        let due = at.max(free);
+        let now = Instant::now();
+        if due > now + TOGETHER {
+            std::thread::sleep(due - now);
+        }
+        let _ = to.send_to(&datagram, target);
+        let earliest = Instant::now().checked_sub(CATCH_UP).unwrap_or(now);
+        free = free.max(earliest) + takes.div_f64(CATCH_UP_RATE);
     }
 }

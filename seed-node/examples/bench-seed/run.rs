@@ -195,7 +195,7 @@ impl<V: Viewers> Run<V> {
         if !is_ours || self.paths.contains_key(&id) {
             return Ok(None);
         }
-        let path = Path::start(shape, address).await?;
+        let path = Path::start(shape, address)?;
         let (far_ip, far_port) = (path.far.ip().to_string(), path.far.port().to_string());
         words[4] = &far_ip;
         words[5] = &far_port;
