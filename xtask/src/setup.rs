@@ -30,6 +30,20 @@ const CHROMIUM_MACOS: [&str; 2] = [
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 ];
 
+/// What is installed where a program is not there.
+#[derive(Clone, Copy)]
+struct Package {
+    name: &'static str,
+    /// With what it recommends, and not only what it needs.
+    recommended: bool,
+}
+
+impl Package {
+    fn alone(name: &'static str) -> Self {
+        Self { name, recommended: false }
+    }
+}
+
 /// Makes sure that Rust can build for a target.
 pub(crate) fn rust_target(repo: &Repo, target: &str) -> Result<()> {
     let sysroot = capture(program(repo, "rustc").args(["--print", "sysroot"]))?;
@@ -78,7 +92,7 @@ fn npm_packages_in(repo: &Repo, folder: &str) -> Result<()> {
 /// A Chromium that starts: $CHROMIUM, one on the PATH, or a fresh one where this is root on Debian or Ubuntu.
 pub(crate) fn chromium(repo: &Repo) -> Result<PathBuf> {
     let by_hand = "install Chromium or Chrome (Debian: apt-get install chromium), or name one with CHROMIUM=path";
-    browser(repo, "CHROMIUM", "chromium", by_hand, || {
+    browser(repo, "CHROMIUM", Package::alone("chromium"), by_hand, || {
         let in_folders = CHROMIUM_MACOS.iter().map(PathBuf::from).filter(|path| path.exists());
         CHROMIUM_NAMES.iter().filter_map(|name| which(name)).chain(in_folders).find(|path| starts(repo, path))
     })
@@ -87,7 +101,8 @@ pub(crate) fn chromium(repo: &Repo) -> Result<PathBuf> {
 /// A Firefox that starts: $FIREFOX, one on the PATH, or a fresh one where this is root on Debian.
 pub(crate) fn firefox(repo: &Repo) -> Result<PathBuf> {
     let by_hand = "install Firefox (Debian: apt-get install firefox-esr), or name one with FIREFOX=path";
-    browser(repo, "FIREFOX", "firefox-esr", by_hand, || {
+    // It plays H.264 with a library that it merely recommends.
+    browser(repo, "FIREFOX", Package { name: "firefox-esr", recommended: true }, by_hand, || {
         FIREFOX_NAMES.iter().filter_map(|name| which(name)).find(|path| starts(repo, path))
     })
 }
@@ -96,7 +111,7 @@ pub(crate) fn firefox(repo: &Repo) -> Result<PathBuf> {
 fn browser(
     repo: &Repo,
     variable: &str,
-    package: &str,
+    package: Package,
     by_hand: &str,
     find: impl Fn() -> Option<PathBuf>,
 ) -> Result<PathBuf> {
@@ -108,7 +123,7 @@ fn browser(
         return Ok(found);
     }
     install(repo, package, "the browser tests", by_hand)?;
-    find().with_context(|| format!("the installed {package} does not start: {by_hand}"))
+    find().with_context(|| format!("the installed {} does not start: {by_hand}", package.name))
 }
 
 /// Servers that the tests of the signalling server speak with: NATS, and an ACME server.
@@ -129,26 +144,26 @@ pub(crate) fn turn_server(repo: &Repo) -> Result<PathBuf> {
 }
 
 /// Where a server's program is, after its package was installed where it was not there.
-fn server(repo: &Repo, name: &str, package: &str, who: &str, by_hand: &str) -> Result<PathBuf> {
+fn server(repo: &Repo, name: &str, package: &'static str, who: &str, by_hand: &str) -> Result<PathBuf> {
     // Debian has some servers where only root looks for programs.
     let find = || which(name).or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|path| path.is_file()));
     if let Some(found) = find() {
         return Ok(found);
     }
-    install(repo, package, who, by_hand)?;
+    install(repo, Package::alone(package), who, by_hand)?;
     find().with_context(|| format!("{package} was installed and {name} is not there: {by_hand}"))
 }
 
 /// Installs a package where this is root on Debian or Ubuntu.
-fn install(repo: &Repo, package: &str, who: &str, by_hand: &str) -> Result<()> {
+fn install(repo: &Repo, package: Package, who: &str, by_hand: &str) -> Result<()> {
+    let Package { name: package, recommended } = package;
     if !Path::new("/etc/debian_version").exists() || which("apt-get").is_none() {
         bail!("{who} need {package}: {by_hand}");
     }
     let user = capture(program(repo, "id").arg("-u"))?;
     ensure!(user.trim() == "0", "{who} need {package}, and only root can install it: {by_hand}");
     println!("installing {package}");
-    // Firefox plays H.264 with a library that it merely recommends.
-    let recommends = if package.starts_with("firefox") { "--install-recommends" } else { "--no-install-recommends" };
+    let recommends = if recommended { "--install-recommends" } else { "--no-install-recommends" };
     for arguments in [&["update"][..], &["install", "--yes", recommends, package]] {
         let mut apt = program(repo, "apt-get");
         apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
