@@ -173,7 +173,7 @@ async fn a_viewer_that_vanishes_is_let_go_within_seconds() {
     let mut party = Party::new();
     let address = party.seed.bind().unwrap()[0];
     let shape = Shape { bits_a_second: 1e9, delay: Duration::from_millis(1), queue: 1 << 20, loss: 0.0 };
-    party.path = Some(Path::start(shape, address).await.unwrap());
+    party.path = Some(Path::start(shape, address).unwrap());
     party.connect(0);
     party.all_open(0..2).await;
     party.path = None;
