@@ -158,6 +158,12 @@ impl Engine {
         self.catalogue.forget_behind(track, first);
     }
 
+    /// The shell has lost a segment's bytes, or what it finds in their place is not what was signed: nobody is promised them
+    /// any more.
+    pub fn lose(&mut self, segment: SegmentId) {
+        self.evict(segment);
+    }
+
     /// Decides about the payload of a data frame, `payload_len` bytes after the header.
     pub fn handle_data(&mut self, now: Now, peer: PeerId, header: &DataHeader, payload_len: u32) -> DataVerdict {
         self.now = self.now.max(now);

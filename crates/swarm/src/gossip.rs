@@ -442,9 +442,14 @@ impl Engine {
 
     /// Sends messages to every viewer among the neighbours but `except`. Seeds want nothing.
     pub(crate) fn tell_viewers(&mut self, messages: &[Message], except: Option<PeerId>) {
+        self.tell(messages, except, false);
+    }
+
+    /// The same, to seeds as well where they want it.
+    pub(crate) fn tell(&mut self, messages: &[Message], except: Option<PeerId>, seeds: bool) {
         let peers: Vec<PeerId> = self
             .ready()
-            .filter(|(peer, neighbour)| Some(*peer) != except && !neighbour.is_seed())
+            .filter(|(peer, neighbour)| Some(*peer) != except && (seeds || !neighbour.is_seed()))
             .map(|(peer, _)| peer)
             .collect();
         for message in messages {

@@ -86,7 +86,8 @@ impl Engine {
         self.emit(Output::Fetch { fetch, segment: id, range });
         self.note_under_way(id, chunks, true);
         if self.config.uploads {
-            self.tell_viewers(&[Message::Fetching { segment: id, chunks }], None);
+            // A seed that has no room for a whole stream pulls what comes next.
+            self.tell(&[Message::Fetching { segment: id, chunks }], None, true);
         }
         self.wake_at(now + FETCH_STALL);
     }
