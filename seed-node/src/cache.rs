@@ -84,6 +84,12 @@ impl DiskCache {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Most bytes on disk.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Bytes on disk.
     #[must_use]
     pub fn bytes(&self) -> u64 {

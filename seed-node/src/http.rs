@@ -105,7 +105,8 @@ impl HttpError {
         }
     }
 
-    fn is_transient(&self) -> bool {
+    /// Whether trying again may help.
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Interrupted { .. } => true,
             Self::Status { status, .. } => {

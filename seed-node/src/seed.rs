@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
 use headwater_swarm::{Config, Integrity};
-use headwater_wire::{Role, Scope, SwarmName};
+use headwater_wire::{Role, Scope, SegmentId, SwarmName};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -29,6 +29,9 @@ use publisher::Publisher;
 /// Segments pulled and not yet taken in.
 const MIRROR_QUEUE: usize = 4;
 
+/// Wishes of viewers that wait for the mirror.
+const WISHES: usize = 256;
+
 /// What a seed is made of.
 #[derive(Debug)]
 pub struct SeedConfig {
@@ -44,7 +47,7 @@ pub struct SeedConfig {
     pub key: Option<Key>,
     /// While keys are changed: the other keys, and the swarms in which the same content is signed with them.
     pub further: Vec<(SwarmName, Key)>,
-    /// Most bytes kept in memory.
+    /// Most bytes kept in memory. Of a finished stream more is seeded where there is a disk cache, or it is a folder.
     pub memory: u64,
     /// Most bytes a second sent to all peers together. Several keys share it in equal parts.
     pub upload_cap: Option<u64>,
@@ -107,9 +110,28 @@ impl Seed {
         let published = Arc::<Published>::default();
         let (mut nodes, mut events, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
         let mut publishers = JoinSet::new();
+        let live = config.source.is_live();
+        let puller = Puller::new(http, config.cache.clone(), live);
+        // Of a finished stream, what is on the disk need not be in memory as well.
+        let room = match &config.cache {
+            _ if live => config.memory,
+            _ if config.source.from.scheme() == "file" => u64::MAX / 4,
+            Some(cache) => config.memory.saturating_add(cache.limit()),
+            None => config.memory,
+        };
+        let (wishes_tx, wishes) = mpsc::channel(WISHES);
         for (swarm, key) in parts {
             let scope = Scope::of_swarm(&swarm);
-            let (node, first_events) = start_node(&config, swarm, trusted.clone(), key.is_some(), tamper.take());
+            let parts = NodeParts {
+                swarm,
+                keys: trusted.clone(),
+                signed: key.is_some(),
+                tamper: tamper.take(),
+                room,
+                wishes: (!live).then(|| wishes_tx.clone()),
+                again: (room > config.memory).then(|| (puller.clone(), config.memory)),
+            };
+            let (node, first_events) = start_node(&config, parts);
             let signer = key.map(|key| Signer::new(key, scope));
             let (pulled_tx, pulled) = mpsc::channel(MIRROR_QUEUE);
             // Segments are counted once, by the first.
@@ -120,9 +142,9 @@ impl Seed {
             events.push(first_events);
             listeners.push(pulled_tx);
         }
-        let puller = Puller::new(http, config.cache.clone(), config.source.is_live());
+        drop(wishes_tx);
         let (pulled_tx, pulled) = mpsc::channel(MIRROR_QUEUE);
-        let mirror = Mirror { puller: puller.clone(), budget: config.memory, events: pulled_tx };
+        let mirror = Mirror { puller: puller.clone(), budget: room, wishes: Some(wishes), events: pulled_tx };
         publishers.spawn(hand_out(pulled, listeners));
         let mirror = tokio::spawn(mirror.run(config.source));
         let node = nodes.remove(0);
@@ -162,17 +184,24 @@ impl Seed {
     }
 }
 
-/// The node that serves one swarm.
-fn start_node(
-    config: &SeedConfig,
+/// What one swarm's node has of its own.
+struct NodeParts {
     swarm: SwarmName,
     keys: Vec<VerifyingKey>,
     signed: bool,
     tamper: Option<Box<dyn Tamper>>,
-) -> (Node, Receiver<NodeEvent>) {
+    /// Bytes of segments, in memory and on the disk.
+    room: u64,
+    wishes: Option<mpsc::Sender<SegmentId>>,
+    again: Option<(Puller, u64)>,
+}
+
+/// The node that serves one swarm.
+fn start_node(config: &SeedConfig, parts: NodeParts) -> (Node, Receiver<NodeEvent>) {
+    let NodeParts { swarm, keys, signed, tamper, room, wishes, again } = parts;
     let integrity = if signed { Integrity::Signed(Scope::of_swarm(&swarm)) } else { Integrity::Open };
     let engine = Config {
-        memory_budget: config.memory,
+        memory_budget: room,
         upload_cap: config.upload_cap,
         max_neighbours: config.viewers,
         ..Config::seed(integrity)
@@ -185,7 +214,7 @@ fn start_node(
         want: engine.neighbours,
     };
     let transport = Arc::new(config.transport.clone());
-    Node::start(NodeConfig { engine, keys, membership, transport, origin: None, tamper })
+    Node::start(NodeConfig { engine, keys, membership, transport, origin: None, wishes, again, tamper })
 }
 
 /// Gives what was pulled to the publisher of each key. The bytes are shared, not copied.

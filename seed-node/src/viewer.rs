@@ -70,6 +70,8 @@ impl Viewer {
             membership,
             transport: Arc::new(RtcTransport::default()),
             origin: Some(origin),
+            wishes: None,
+            again: None,
             tamper: None,
         });
         // Without a player nothing is due: the stream's beginning lies ahead by as much as the caller has time.

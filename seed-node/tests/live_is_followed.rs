@@ -27,15 +27,15 @@ async fn the_window_first_then_what_appears_each_segment_once() {
     let source = Source::open(&http, &origin.url("/l/a.m3u8")).await.unwrap();
     assert!(source.is_live());
     let (events_tx, mut events) = mpsc::channel(4);
-    let mirror =
-        tokio::spawn(Mirror { puller: Puller::new(http, None, true), budget: 1 << 20, events: events_tx }.run(source));
+    let puller = Puller::new(http, None, true);
+    let mirror = tokio::spawn(Mirror { puller, budget: 1 << 20, wishes: None, events: events_tx }.run(source));
 
     let mut pulled = Vec::new();
     let mut first_listed = SeqNo(0);
     while let Some(event) = timeout(PATIENCE, events.recv()).await.unwrap() {
         match event {
             MirrorEvent::Playlist { update, .. } => first_listed = update.first,
-            MirrorEvent::Segment { segment, bytes } => {
+            MirrorEvent::Segment { segment, bytes, .. } => {
                 assert_eq!(bytes, segment_bytes(segment.seq.0 as u32, LEN));
                 pulled.push(segment.seq.0);
                 match pulled.len() {

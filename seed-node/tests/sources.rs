@@ -5,9 +5,11 @@
 mod support;
 
 use headwater_seed::http::Http;
+use headwater_seed::node::NodeEvent;
 use headwater_seed::origin::{Source, SourceError};
+use headwater_swarm::Event;
 use headwater_wire::SeqNo;
-use support::{Origin, Signal, holds, key, seed, seed_of, segment_bytes, viewer};
+use support::{Origin, Signal, holds, key, seed, seed_of, segment_bytes, until, viewer};
 use url::Url;
 
 const LEN: usize = 90_000;
@@ -98,6 +100,69 @@ async fn audio_and_subtitles_are_tracks_and_some_can_be_picked() {
     let error = source.pick(&["v1080/*".to_owned()]).unwrap_err();
     assert!(matches!(error, SourceError::NoSuchTrack { .. }));
     assert!(error.to_string().contains("v720/v.m3u8"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn initialisations_are_left_alone_gaps_left_out_and_discontinuities_change_no_number() {
+    let (origin, signal, key) = (Origin::start().await, Signal::start().await, key());
+    let playlist = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:5\n#EXT-X-PLAYLIST-TYPE:VOD\n\
+                    #EXT-X-MAP:URI=\"a.mp4\"\n#EXTINF:4,\n5.m4s\n#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"b.mp4\"\n\
+                    #EXTINF:4,\n6.m4s\n#EXT-X-GAP\n#EXTINF:4,\n7.m4s\n#EXTINF:4,\n8.m4s\n#EXT-X-ENDLIST\n";
+    origin.put("/f/a.m3u8", playlist);
+    for seq in [5, 6, 8] {
+        origin.put(&format!("/f/{seq}.m4s"), segment_bytes(seq, LEN));
+    }
+    let source = origin.url("/f/a.m3u8");
+    let seed = seed(&source, &signal, &key).await;
+    holds(seed.handle(), 3 * LEN as u64).await;
+    let (viewer, mut events) = viewer(&source, &signal, &key).await;
+    until(&mut events, |event| matches!(event, NodeEvent::Engine(Event::NeighbourReady { seed: true, .. }))).await;
+    for seq in [8, 6, 5] {
+        let delivered = viewer.segment(viewer.tracks()[0].id, SeqNo(u64::from(seq))).await.unwrap();
+        assert!(delivered.bytes == segment_bytes(seq, LEN), "segment {seq}");
+    }
+    for path in ["/f/a.mp4", "/f/b.mp4", "/f/7.m4s"] {
+        assert_eq!(origin.requests(path), 0, "{path}");
+    }
+    viewer.leave().await;
+    seed.shutdown().await;
+    signal.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_stream_is_followed_on_all_of_its_tracks() {
+    let (origin, signal, key) = (Origin::start().await, Signal::start().await, key());
+    let put = |window: std::ops::Range<u32>| {
+        for (track, first) in [("v", 0), ("a", 100)] {
+            let mut playlist = format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:{}\n", window.start);
+            for seq in window.clone() {
+                playlist += &format!("#EXTINF:1,\n{seq}.m4s\n");
+                origin.put(&format!("/m/{track}/{seq}.m4s"), segment_bytes(first + seq, LEN));
+            }
+            origin.put(&format!("/m/{track}/i.m3u8"), playlist);
+        }
+    };
+    origin.put(
+        "/m/m.m3u8",
+        "#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"en\",URI=\"a/i.m3u8\"\n\
+         #EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO=\"a\"\nv/i.m3u8\n",
+    );
+    put(0..3);
+    let source = origin.url("/m/m.m3u8");
+    let seed = seed(&source, &signal, &key).await;
+    holds(seed.handle(), 6 * LEN as u64).await;
+    put(1..5);
+    holds(seed.handle(), 10 * LEN as u64).await;
+    let (viewer, _events) = viewer(&source, &signal, &key).await;
+    for track in viewer.tracks() {
+        let first = if track.key.starts_with('a') { 100 } else { 0 };
+        let delivered = viewer.segment(track.id, SeqNo(4)).await.unwrap();
+        assert!(delivered.bytes == segment_bytes(first + 4, LEN), "{}", track.key);
+    }
+    assert_eq!(viewer.tracks().len(), 2);
+    viewer.leave().await;
+    seed.shutdown().await;
+    signal.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

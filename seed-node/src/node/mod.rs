@@ -9,6 +9,7 @@
 
 mod fetch;
 mod links;
+mod shelf;
 mod task;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tokio::task::JoinHandle;
 use url::Url;
 
 use crate::http::{Http, Range};
+use crate::origin::pull::Puller;
 use crate::signalling::Membership;
 use crate::transport::Transport;
 
@@ -55,6 +57,10 @@ pub struct NodeConfig {
     pub transport: Arc<dyn Transport>,
     /// Fetches what the swarm does not give; seeds need none, since they pull on their own.
     pub origin: Option<OriginAccess>,
+    /// What of a finished stream viewers are near is told here.
+    pub wishes: Option<mpsc::Sender<SegmentId>>,
+    /// Gives segments again that are not in memory any more, which holds at most so many bytes of them.
+    pub again: Option<(Puller, u64)>,
     /// See [`Tamper`].
     pub tamper: Option<Box<dyn Tamper>>,
 }
@@ -126,6 +132,8 @@ pub struct OwnSegment {
     pub len: SegmentLen,
     /// The hashes of its chunks.
     pub hashes: Vec<ChunkHash>,
+    /// Where its bytes can be had again, so that they need not stay in memory.
+    pub location: Option<Location>,
 }
 
 #[derive(Debug)]

@@ -1,19 +1,18 @@
-//! Pulls every segment of a stream once: a finished one from its beginning, all tracks side by side, until there is no
-//! more room; a live one from its newest segment, and then as segments appear.
+//! Pulls every segment of a stream once: a live one from its newest segment, and then as segments appear; how a finished one
+//! is pulled is in [`finished`](super::finished).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream;
 use headwater_swarm::{MediaTime, PlaylistSegment, PlaylistUpdate};
 use headwater_wire::{SegmentId, SeqNo, TrackId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use url::Url;
 
+use super::finished::Finished;
 use super::playlist::{Listed, Media};
 use super::pull::Puller;
 use super::{Source, Track, watch};
@@ -21,7 +20,7 @@ use crate::http::HttpError;
 use crate::node::Location;
 
 /// Requests to the origin at once: enough to fill its link, few enough to be polite.
-const PARALLEL: usize = 4;
+pub(super) const PARALLEL: usize = 4;
 
 /// How often a live segment is given up before it is left alone.
 const MAX_FAILURES: u8 = 3;
@@ -46,26 +45,30 @@ pub enum MirrorEvent {
         segment: SegmentId,
         /// Its bytes.
         bytes: Bytes,
+        /// Where they can be had again, unless the stream is live.
+        location: Option<Location>,
     },
 }
 
 /// Pulls a stream until it has ended, or until nobody listens any more.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Mirror {
     /// Pulls the segments.
     pub puller: Puller,
-    /// How many bytes of a finished stream to pull.
+    /// How many bytes of a finished stream there is room for.
     pub budget: u64,
+    /// What viewers of a finished stream are near; `None` where somebody waits for the mirror's end.
+    pub wishes: Option<mpsc::Receiver<SegmentId>>,
     /// Who listens. A full queue holds the mirror back.
     pub events: mpsc::Sender<MirrorEvent>,
 }
 
 /// Nobody listens any more.
-struct Unheard;
+pub(super) struct Unheard;
 
 impl Mirror {
     /// Pulls the stream.
-    pub async fn run(self, source: Source) {
+    pub async fn run(mut self, source: Source) {
         let (live, finished): (Vec<Track>, Vec<Track>) = source.tracks.into_iter().partition(|track| track.media.live);
         let mut tasks = JoinSet::new();
         let room = Arc::new(Semaphore::new(PARALLEL));
@@ -88,44 +91,12 @@ impl Mirror {
         while tasks.join_next().await.is_some() {}
     }
 
-    async fn pull_finished(&self, tracks: Vec<Track>) -> Result<(), Unheard> {
+    async fn pull_finished(&mut self, tracks: Vec<Track>) -> Result<(), Unheard> {
         for track in &tracks {
             self.events.send(Progress::new(track.id).update(&track.media)).await.map_err(|_| Unheard)?;
         }
-        let longest = tracks.iter().map(|track| track.media.segments.len()).max().unwrap_or(0);
-        let mut interleaved = Vec::new();
-        for place in 0..longest {
-            for track in &tracks {
-                interleaved.extend(track.media.segments.get(place).map(|listed| (track.id, listed.clone())));
-            }
-        }
-        let puller = &self.puller;
-        let mut pulls = stream::iter(interleaved.into_iter().map(|(track, listed)| async move {
-            let result = puller.pull(&listed.location).await;
-            (SegmentId { track, seq: listed.seq }, result)
-        }))
-        .buffered(PARALLEL);
-        let mut pulled: u64 = 0;
-        while let Some((segment, result)) = pulls.next().await {
-            let bytes = match result {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    tracing::error!(%segment, %error, "leaving a segment out; viewers get it over HTTP");
-                    continue;
-                }
-            };
-            pulled += bytes.len() as u64;
-            if pulled > self.budget {
-                tracing::warn!(
-                    budget = self.budget,
-                    "the memory is full; viewers get the rest over HTTP and pass it on"
-                );
-                return Ok(());
-            }
-            self.events.send(MirrorEvent::Segment { segment, bytes }).await.map_err(|_| Unheard)?;
-        }
-        tracing::info!(bytes = pulled, "the whole stream is here");
-        Ok(())
+        let (puller, events) = (self.puller.clone(), self.events.clone());
+        Finished::new(puller, events, self.budget, &tracks).run(self.wishes.take()).await
     }
 }
 
@@ -244,7 +215,10 @@ impl Follower {
     async fn on_pulled(&mut self, (listed, result, _permit): PullResult) -> Result<(), Unheard> {
         let segment = SegmentId { track: self.progress.track, seq: listed.seq };
         match result {
-            Ok(bytes) => self.events.send(MirrorEvent::Segment { segment, bytes }).await.map_err(|_| Unheard),
+            Ok(bytes) => {
+                let event = MirrorEvent::Segment { segment, bytes, location: None };
+                self.events.send(event).await.map_err(|_| Unheard)
+            }
             Err(error) => {
                 tracing::warn!(%segment, %error, "cannot pull a segment; viewers get it over HTTP");
                 if let Some(pull) = self.pulls.get_mut(&listed.seq) {

@@ -2,7 +2,9 @@
 //! all of its tracks, [`mirror`] pulls them.
 
 pub mod dash;
+mod finished;
 pub mod mirror;
+mod page;
 pub mod playlist;
 pub mod pull;
 mod watch;

@@ -11,6 +11,7 @@ use m3u8_rs::{AlternativeMediaType, MasterPlaylist, MediaPlaylist, MediaPlaylist
 use url::Url;
 
 use super::dash::Manifest;
+use super::page::is_web_page;
 use crate::http::Range;
 use crate::node::Location;
 
@@ -130,7 +131,7 @@ fn check_beginning(bytes: &[u8]) -> Result<Language, PlaylistError> {
         return Ok(Language::Hls);
     }
     let start = String::from_utf8_lossy(&trimmed[..trimmed.len().min(2048)]).to_ascii_lowercase();
-    if start.starts_with("<!doctype html") || start.contains("<html") {
+    if is_web_page(bytes) {
         return Err(PlaylistError::Html);
     }
     if start.contains("<mpd") {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use headwater_wire::limits::MAX_SEGMENT_LEN;
 use tokio::sync::OnceCell;
 
+use super::page::is_web_page;
 use crate::cache::{Cached, DiskCache};
 use crate::http::{Http, HttpError, Validator};
 use crate::node::Location;
@@ -77,26 +78,37 @@ impl Puller {
         result
     }
 
+    /// Gets one again that was pulled before: from the disk without asking the origin, as long as it is there. It may have
+    /// changed since.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub(crate) async fn pull_again(&self, location: &Location) -> Result<Bytes, HttpError> {
+        if let Some(cache) = &self.cache
+            && let Some(cached) = load(cache, location).await
+        {
+            return Ok(cached.bytes);
+        }
+        if location.url.scheme() == "file" {
+            let limit = MAX_SEGMENT_LEN as usize;
+            return self.http.get(&location.url, location.range, limit, 1).await.map(|fetched| fetched.bytes);
+        }
+        self.pull(location).await
+    }
+
     async fn pull_anew(&self, location: &Location) -> Result<Bytes, HttpError> {
         let limit = MAX_SEGMENT_LEN as usize;
         let Some(cache) = self.cache.as_ref().filter(|_| location.url.scheme() != "file") else {
             return media(location, self.http.get(&location.url, location.range, limit, ATTEMPTS).await?.bytes);
         };
         if let Some(cached) = load(cache, location).await {
-            let mut validator = cached.validator;
-            if validator.is_empty() && !self.live {
-                return Ok(cached.bytes);
-            }
-            if !validator.is_empty() {
-                match self.http.get_changed(&location.url, location.range, limit, &mut validator).await {
-                    Ok(None) => return Ok(cached.bytes),
-                    Ok(Some(fetched)) => {
-                        let bytes = media(location, fetched.bytes)?;
-                        keep(cache, location, validator, bytes.clone()).await;
-                        return Ok(bytes);
-                    }
-                    Err(error) => tracing::debug!(%error, "cannot ask whether a segment has changed"),
+            match self.still_good(location, &cached).await? {
+                State::Same => return Ok(cached.bytes),
+                State::Changed(bytes, validator) => {
+                    keep(cache, location, validator, bytes.clone()).await;
+                    return Ok(bytes);
                 }
+                State::Unknown => {}
             }
         }
         let (fetched, validator) = self.http.get_valid(&location.url, location.range, limit, ATTEMPTS).await?;
@@ -104,21 +116,46 @@ impl Puller {
         keep(cache, location, validator, bytes.clone()).await;
         Ok(bytes)
     }
+
+    /// Asks the origin whether what the disk has is still what it serves.
+    async fn still_good(&self, location: &Location, cached: &Cached) -> Result<State, HttpError> {
+        let mut validator = cached.validator.clone();
+        if validator.is_empty() {
+            return Ok(if self.live { State::Unknown } else { State::Same });
+        }
+        let limit = MAX_SEGMENT_LEN as usize;
+        let answer = match self.http.get_changed(&location.url, location.range, limit, &mut validator).await {
+            Ok(None) => return Ok(State::Same),
+            Ok(Some(fetched)) => media(location, fetched.bytes),
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(bytes) => Ok(State::Changed(bytes, validator)),
+            // An origin in trouble says nothing of a finished stream's segments. In a live one an address may come again.
+            Err(error) if !self.live && (error.is_transient() || matches!(error, HttpError::Page { .. })) => {
+                tracing::warn!(%error, "cannot ask whether a segment has changed; taking it from the disk");
+                Ok(State::Same)
+            }
+            Err(error) if error.is_transient() => {
+                tracing::debug!(%error, "cannot ask whether a segment has changed");
+                Ok(State::Unknown)
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
-/// What came, unless it is a web page: some origins answer "not found" or "back soon" as if all were well, and what is
-/// signed once stays.
+/// What has become of a segment that is on the disk.
+enum State {
+    Same,
+    Changed(Bytes, Validator),
+    /// The origin does not say.
+    Unknown,
+}
+
+/// What came, unless it is a web page.
 fn media(location: &Location, bytes: Bytes) -> Result<Bytes, HttpError> {
-    /// A page says what it is within so much; media has a table of boxes or sync bytes there.
-    const HEAD: usize = 512;
-    let head = &bytes[..bytes.len().min(HEAD)];
-    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
-    let has = |part: &[u8]| text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part));
-    // Text from its first character on: what is inside media by chance does not count.
-    if text.starts_with(b"<") && (has(b"<!doctype html") || has(b"<html") || has(b"<head")) {
-        return Err(HttpError::Page { url: location.url.to_string() });
-    }
-    Ok(bytes)
+    if is_web_page(&bytes) { Err(HttpError::Page { url: location.url.to_string() }) } else { Ok(bytes) }
 }
 
 impl Flights {
@@ -151,32 +188,4 @@ async fn keep(cache: &Arc<DiskCache>, location: &Location, validator: Validator,
     let write = move || cache.store(&location.url, location.range, &validator, &bytes);
     // A write that panicked is one segment to be pulled again.
     let _ = tokio::task::spawn_blocking(write).await;
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test")]
-
-    use super::*;
-
-    #[test]
-    fn web_pages_are_no_media_however_they_begin() {
-        let location = Location { url: url::Url::parse("https://video.example/1.ts").unwrap(), range: None };
-        let is_media = |bytes: &'static [u8]| media(&location, Bytes::from_static(bytes)).is_ok();
-        for page in [
-            &b"<!DOCTYPE html><title>Not found</title>"[..],
-            b"\n  <HTML lang=en>",
-            b"\xef\xbb\xbf<html>",
-            b"<?xml version=\"1.0\"?>\n<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Strict//EN\">",
-            b"<!-- cached --><head><title>Back soon</title>",
-        ] {
-            assert!(!is_media(page), "{}", String::from_utf8_lossy(page));
-        }
-        // Media, subtitles, and what has such words in it by chance.
-        let texts =
-            [&b"WEBVTT\n\n00:00.000 --> 00:01.000\n<html>"[..], b"<tt xmlns=\"http://www.w3.org/ns/ttml\">", b"", b"<"];
-        for bytes in [&b"\x47\x40\x11\x10<html>"[..], b"\0\0\0\x18ftypcmf2<!doctype html>"].iter().chain(&texts) {
-            assert!(is_media(bytes), "{}", String::from_utf8_lossy(bytes));
-        }
-    }
 }

@@ -12,7 +12,7 @@ use headwater_wire::{RootHash, SegmentId, SeqNo, SignedBatch, TrackId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::node::{NodeHandle, OwnSegment};
+use crate::node::{Location, NodeHandle, OwnSegment};
 use crate::origin::mirror::MirrorEvent;
 use crate::sign::{Hashed, Signer};
 
@@ -64,13 +64,23 @@ impl Published {
     }
 }
 
+/// A segment that waits to be signed with others.
+struct Held {
+    segment: SegmentId,
+    bytes: Bytes,
+    hashed: Hashed,
+    location: Option<Location>,
+    /// Signed before: it had to make room, and comes again.
+    again: bool,
+}
+
 /// Between the mirror and the node.
 pub(super) struct Publisher {
     node: NodeHandle,
     signer: Option<Signer>,
     counters: Arc<Published>,
     live: BTreeSet<TrackId>,
-    held: Vec<(SegmentId, Bytes, Hashed)>,
+    held: Vec<Held>,
     hold: Duration,
     due: Option<Instant>,
     signed: BTreeMap<TrackId, BTreeMap<SeqNo, RootHash>>,
@@ -105,7 +115,7 @@ impl Publisher {
                         }
                         self.node.update_playlist(update, Vec::new()).await;
                     }
-                    Some(MirrorEvent::Segment { segment, bytes }) => self.take_in(segment, bytes).await,
+                    Some(MirrorEvent::Segment { segment, bytes, location }) => self.take_in(segment, bytes, location).await,
                     None => break,
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
@@ -117,7 +127,7 @@ impl Publisher {
         self.publish().await;
     }
 
-    async fn take_in(&mut self, segment: SegmentId, bytes: Bytes) {
+    async fn take_in(&mut self, segment: SegmentId, bytes: Bytes, location: Option<Location>) {
         let live = self.live.contains(&segment.track);
         let hashing = bytes.clone();
         let hashed = tokio::task::spawn_blocking(move || Hashed::of(segment, &hashing, live)).await;
@@ -132,12 +142,12 @@ impl Publisher {
             self.count(&self.counters.refused, 1);
             return;
         }
-        signed.insert(segment.seq, hashed.entry.root);
+        let again = signed.insert(segment.seq, hashed.entry.root).is_some();
         if signed.len() > MAX_REMEMBERED {
             signed.pop_first();
         }
-        self.held.push((segment, bytes, hashed));
-        let bytes: usize = self.held.iter().map(|(_, bytes, _)| bytes.len()).sum();
+        self.held.push(Held { segment, bytes, hashed, location, again });
+        let bytes: usize = self.held.iter().map(|held| held.bytes.len()).sum();
         if live || self.held.len() >= MAX_HELD || bytes >= MAX_HELD_BYTES {
             self.publish().await;
         } else if self.due.is_none() {
@@ -157,7 +167,7 @@ impl Publisher {
         let held = std::mem::take(&mut self.held);
         if let Some(signer) = &self.signer {
             let mut tracks: BTreeMap<TrackId, Vec<_>> = BTreeMap::new();
-            for (segment, _, hashed) in &held {
+            for Held { segment, hashed, .. } in held.iter().filter(|held| !held.again) {
                 tracks.entry(segment.track).or_default().push(hashed.entry.clone());
             }
             for (track, entries) in tracks {
@@ -172,11 +182,13 @@ impl Publisher {
                 }
             }
         }
-        for (segment, bytes, Hashed { entry, hashes }) in held {
+        for Held { segment, bytes, hashed: Hashed { entry, hashes }, location, again } in held {
             tracing::debug!(%segment, len = entry.len.bytes(), "segment stored");
-            self.count(&self.counters.segments, 1);
-            self.count(&self.counters.bytes, bytes.len() as u64);
-            self.node.publish(OwnSegment { segment, bytes, len: entry.len, hashes }).await;
+            if !again {
+                self.count(&self.counters.segments, 1);
+                self.count(&self.counters.bytes, bytes.len() as u64);
+            }
+            self.node.publish(OwnSegment { segment, bytes, len: entry.len, hashes, location }).await;
         }
     }
 }

@@ -7,6 +7,8 @@
     reason = "helpers of tests; not every test needs all"
 )]
 
+pub mod log;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -18,6 +20,7 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+use headwater_seed::cache::DiskCache;
 use headwater_seed::http::Http;
 use headwater_seed::key::Key;
 use headwater_seed::node::{NodeEvent, NodeHandle, Tamper};
@@ -45,7 +48,12 @@ struct OriginState {
     files: BTreeMap<String, Vec<u8>>,
     requests: BTreeMap<String, usize>,
     address: Option<SocketAddr>,
-    faults: BTreeMap<String, Fault>,
+    /// What is wrong, and how often still; `None` for always.
+    faults: BTreeMap<String, (Fault, Option<usize>)>,
+    /// Whether answers have an entity tag.
+    tagged: bool,
+    /// Answers that had a body.
+    bodies: BTreeMap<String, usize>,
 }
 
 /// What is wrong with an answer.
@@ -88,9 +96,24 @@ impl Origin {
     pub fn fail(&self, path: &str, fault: Option<Fault>) {
         let mut state = self.0.lock().unwrap();
         match fault {
-            Some(fault) => drop(state.faults.insert(path.to_owned(), fault)),
+            Some(fault) => drop(state.faults.insert(path.to_owned(), (fault, None))),
             None => drop(state.faults.remove(path)),
         }
+    }
+
+    /// The next `times` that it is asked for.
+    pub fn fail_for(&self, path: &str, fault: Fault, times: usize) {
+        self.0.lock().unwrap().faults.insert(path.to_owned(), (fault, Some(times)));
+    }
+
+    /// From now on answers have an entity tag, and who knows it gets a 304.
+    pub fn tag(&self) {
+        self.0.lock().unwrap().tagged = true;
+    }
+
+    /// How often the file itself was the answer.
+    pub fn bodies(&self, path: &str) -> usize {
+        self.0.lock().unwrap().bodies.get(path).copied().unwrap_or(0)
     }
 
     pub fn take(&self, path: &str) -> Vec<u8> {
@@ -139,10 +162,18 @@ pub fn segment_bytes(seq: u32, len: usize) -> Vec<u8> {
 
 async fn answer(State(origin): State<Origin>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
-    let (file, fault) = {
+    let (file, fault, tagged) = {
         let mut state = origin.0.lock().unwrap();
         *state.requests.entry(path.clone()).or_default() += 1;
-        (state.files.get(&path).cloned(), state.faults.get(&path).copied())
+        let fault = state.faults.get_mut(&path).and_then(|(fault, times)| match times {
+            Some(0) => None,
+            Some(times) => {
+                *times -= 1;
+                Some(*fault)
+            }
+            None => Some(*fault),
+        });
+        (state.files.get(&path).cloned(), fault, state.tagged)
     };
     if let Some(Fault::Status(status)) = fault {
         return StatusCode::from_u16(status).unwrap().into_response();
@@ -157,6 +188,19 @@ async fn answer(State(origin): State<Origin>, request: Request) -> Response {
             .chain(futures_util::stream::pending());
         return ([(header::CONTENT_LENGTH, bytes.len().to_string())], Body::from_stream(body)).into_response();
     }
+    let tag = format!("\"{}\"", blake3::hash(&bytes).to_hex());
+    if tagged && request.headers().get(header::IF_NONE_MATCH).is_some_and(|known| known == tag.as_str()) {
+        return StatusCode::NOT_MODIFIED.into_response();
+    }
+    *origin.0.lock().unwrap().bodies.entry(path).or_default() += 1;
+    let mut response = whole_or_part(&request, bytes);
+    if tagged {
+        response.headers_mut().insert(header::ETAG, tag.parse().unwrap());
+    }
+    response
+}
+
+fn whole_or_part(request: &Request, bytes: Vec<u8>) -> Response {
     let range = request.headers().get(header::RANGE).and_then(|range| range.to_str().ok()?.strip_prefix("bytes="));
     let range = range.and_then(|range| range.split_once('-'));
     match range.and_then(|(first, last)| Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?))) {
@@ -287,6 +331,21 @@ async fn start(
     tamper: Option<Box<dyn Tamper>>,
 ) -> Seed {
     let (seed, mut events) = Seed::start_tampering(http, config(source, signal, swarm, key), tamper);
+    until(&mut events, |event| matches!(event, NodeEvent::Joined(_))).await;
+    seed
+}
+
+/// A seed that keeps at most `memory` bytes, and segments on disk where there is a cache.
+pub async fn frugal_seed(
+    source: Source,
+    signal: &Signal,
+    key: &Key,
+    memory: u64,
+    cache: Option<Arc<DiskCache>>,
+) -> Seed {
+    let swarm = swarm(&source.url, key);
+    let config = SeedConfig { memory, cache, ..config(source, signal, swarm, Some(clone_key(key))) };
+    let (seed, mut events) = Seed::start(Http::new().unwrap(), config);
     until(&mut events, |event| matches!(event, NodeEvent::Joined(_))).await;
     seed
 }

@@ -11,13 +11,14 @@ use headwater_swarm::{BatchSource, DataVerdict, DemandId, Engine, FetchId, Input
 use headwater_wire::frame::{DATA_HEADER_LEN, encode_control};
 use headwater_wire::message::ByeReason;
 use headwater_wire::signal::{IceServer, SignalData, StatsReport};
-use headwater_wire::{ChunkHash, ChunkId, DataHeader, Frame, Message, PeerId, SegmentId};
+use headwater_wire::{ChunkHash, ChunkId, DataHeader, Frame, Message, PeerId, RootHash, SegmentId};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::fetch::FetchReport;
 use super::links::{Connecting, Links};
+use super::shelf::{BroughtBack, Shelf, Waiting};
 use super::{Command, Delivered, DemandError, Location, NodeConfig, NodeEvent, OriginAccess, Tamper};
 use crate::signalling::{Signalling, SignallingEvent, SignallingRequest};
 use crate::store::Store;
@@ -25,6 +26,9 @@ use crate::transport::{LinkEvent, LinkReport, REPORT_QUEUE, Transport};
 
 /// Chunks of HTTP bodies waiting for the node: 4 MiB at most. A full queue holds the requests back.
 const FETCH_QUEUE: usize = 64;
+
+/// Segments that came back into memory, waiting for the node.
+const BACK_QUEUE: usize = 4;
 
 /// How often the signalling server is told what this peer carried.
 const STATS_EVERY: Duration = Duration::from_secs(30);
@@ -43,6 +47,11 @@ pub(super) struct NodeTask {
     keys: Vec<VerifyingKey>,
     origin: Option<OriginAccess>,
     tamper: Option<Box<dyn Tamper>>,
+    shelf: Option<Shelf>,
+    brought_back: mpsc::Receiver<BroughtBack>,
+    wishes: Option<mpsc::Sender<SegmentId>>,
+    /// What each peer spoke of last.
+    near: BTreeMap<PeerId, SegmentId>,
     ice_servers: Vec<IceServer>,
     locations: BTreeMap<SegmentId, Location>,
     fetches: BTreeMap<FetchId, (SegmentId, AbortHandle)>,
@@ -60,6 +69,8 @@ impl NodeTask {
     pub(super) fn new(config: NodeConfig, events: broadcast::Sender<NodeEvent>) -> Self {
         let (link_reports_tx, link_reports) = mpsc::channel(REPORT_QUEUE);
         let (fetch_reports_tx, fetch_reports) = mpsc::channel(FETCH_QUEUE);
+        let (back_tx, brought_back) = mpsc::channel(BACK_QUEUE);
+        let shelf = config.again.map(|(puller, memory)| Shelf::new(puller, memory, back_tx));
         let most = usize::from(config.engine.max_neighbours) + SPARE_LINKS;
         // A predictable engine is worse at spreading requests, and no danger.
         let seed = getrandom::u64().unwrap_or(0);
@@ -72,6 +83,10 @@ impl NodeTask {
             keys: config.keys,
             origin: config.origin,
             tamper: config.tamper,
+            shelf,
+            brought_back,
+            wishes: config.wishes,
+            near: BTreeMap::new(),
             ice_servers: Vec::new(),
             locations: BTreeMap::new(),
             fetches: BTreeMap::new(),
@@ -100,6 +115,7 @@ impl NodeTask {
                 Some(report) = self.link_reports.recv() => self.on_link(report),
                 Some(event) = self.signalling.events.recv() => self.on_signalling(event),
                 Some(report) = self.fetch_reports.recv() => self.on_fetch(report),
+                Some(back) = self.brought_back.recv() => self.on_brought_back(back),
                 () = sleep_until(wake_at.unwrap_or(self.started)), if wake_at.is_some() => self.input(Input::Timeout),
                 _ = stats.tick() => self.report_stats(),
             }
@@ -125,6 +141,12 @@ impl NodeTask {
         match command {
             Command::Publish(own) => {
                 self.store.put_segment(own.segment, &own.bytes);
+                if let (Some(shelf), Some(location)) = (&mut self.shelf, own.location) {
+                    let root = RootHash::of_chunks(own.len, &own.hashes);
+                    for segment in shelf.take_in(own.segment, location, root, own.bytes.len() as u64) {
+                        self.store.evict(segment);
+                    }
+                }
                 self.input(Input::SegmentStored { segment: own.segment, len: own.len, hashes: own.hashes });
             }
             Command::Batch(source, bytes) => self.input(Input::Batch { source, bytes: &bytes }),
@@ -217,6 +239,7 @@ impl NodeTask {
         let is_data = frame.first().copied().is_some_and(Frame::is_data);
         if !is_data {
             tracing::trace!(%peer, frame = ?Frame::parse(frame), "control frame");
+            self.note_wish(peer, frame);
             return self.input(Input::Control { peer, frame });
         }
         let header = frame.first_chunk::<DATA_HEADER_LEN>().map(|header| DataHeader::parse(header, frame.len()));
@@ -237,6 +260,39 @@ impl NodeTask {
                 let hash = ChunkHash::of(self.store.append(peer, header.chunk, payload));
                 self.input(Input::ChunkReceived { peer, chunk: header.chunk, hash });
             }
+        }
+    }
+
+    /// Tells what of a finished stream a viewer is near.
+    fn note_wish(&mut self, peer: PeerId, frame: &[u8]) {
+        let Some(wishes) = self.wishes.as_ref().filter(|wishes| !wishes.is_closed()) else { return };
+        let Ok(Frame::Control(message)) = Frame::parse(frame) else { return };
+        let segment = match message {
+            Message::GetCatalogue { track, range } => SegmentId { track, seq: range.first },
+            Message::GetHashes { segment } | Message::Request { segment, .. } | Message::Fetching { segment, .. } => {
+                segment
+            }
+            _ => return,
+        };
+        // A wish that finds the queue full comes again with the next segment.
+        if self.near.insert(peer, segment) != Some(segment) {
+            let _ = wishes.try_send(segment);
+        }
+    }
+
+    fn on_brought_back(&mut self, BroughtBack { segment, bytes }: BroughtBack) {
+        let Some(shelf) = &mut self.shelf else { return };
+        let waiting = shelf.take_waiting(segment);
+        if let Some(bytes) = bytes {
+            self.store.put_segment(segment, &bytes);
+            for leaving in shelf.stay_in_bounds(segment) {
+                self.store.evict(leaving);
+            }
+        } else {
+            self.engine.lose(segment);
+        }
+        for Waiting { peer, chunk, piece_len } in waiting {
+            self.send_waiting(peer, chunk, piece_len);
         }
     }
 
@@ -283,6 +339,7 @@ impl NodeTask {
     }
 
     fn forget(&mut self, peer: PeerId) {
+        self.near.remove(&peer);
         self.store.discard_all(peer);
         self.signalling.set_connected(self.links.open_peers());
         self.input(Input::PeerDisconnected { peer });

@@ -8,6 +8,7 @@ use headwater_wire::{ByteRange, ChunkId, PeerId, PublicKey, SegmentId, SignedBat
 use super::NodeTask;
 use crate::key::verify;
 use crate::node::fetch::{Fetch, fetch_catalogue};
+use crate::node::shelf::Waiting;
 use crate::node::{Delivered, DemandError, NodeEvent};
 use crate::signalling::SignallingRequest;
 use crate::transport::OutgoingChunk;
@@ -97,6 +98,9 @@ impl NodeTask {
             }
             Output::Evict { segment } => {
                 self.store.evict(segment);
+                if let Some(shelf) = &mut self.shelf {
+                    shelf.forget(segment);
+                }
                 None
             }
             Output::Event(event) => {
@@ -107,11 +111,29 @@ impl NodeTask {
         }
     }
 
+    /// Sends a chunk whose segment has just come back, if it has.
+    pub(super) fn send_waiting(&mut self, peer: PeerId, chunk: ChunkId, piece_len: u32) {
+        let follow_up = match self.store.chunk(chunk) {
+            Some(_) => self.send_chunk(peer, chunk, piece_len),
+            // The peer asks elsewhere before long.
+            None => Some(FollowUp::Sent(peer, chunk)),
+        };
+        if let Some(follow_up) = follow_up {
+            self.follow_up(follow_up);
+        }
+    }
+
     fn send_chunk(&mut self, peer: PeerId, chunk: ChunkId, piece_len: u32) -> Option<FollowUp> {
         let Some(mut bytes) = self.store.chunk(chunk) else {
+            if self.shelf.as_mut().is_some_and(|shelf| shelf.bring_back(Waiting { peer, chunk, piece_len })) {
+                return None;
+            }
             tracing::warn!(%peer, segment = %chunk.segment, chunk = chunk.index.0, "the chunk to be sent is not here");
             return Some(FollowUp::Sent(peer, chunk));
         };
+        if let Some(shelf) = &mut self.shelf {
+            shelf.touch(chunk.segment);
+        }
         if let Some(tamper) = &mut self.tamper {
             bytes = tamper.tamper(chunk, bytes);
         }
