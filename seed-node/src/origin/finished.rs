@@ -30,8 +30,9 @@ const MAX_WISHES: usize = 1024;
 #[derive(Debug, Default)]
 struct Backlog {
     waiting: BTreeMap<SegmentId, Location>,
-    /// What viewers are about to play, the nearest first.
-    wished: VecDeque<SegmentId>,
+    /// What viewers are about to play, by how near they are and who said so first.
+    wished: BTreeMap<(u64, u64), SegmentId>,
+    wishes: u64,
     /// Everything, in order.
     queue: VecDeque<SegmentId>,
     /// What the origin could not give.
@@ -56,20 +57,21 @@ impl Backlog {
     /// A viewer has come to `segment`: it and what follows it are pulled next.
     fn wish(&mut self, SegmentId { track, seq: SeqNo(first) }: SegmentId) {
         let id = |seq| SegmentId { track, seq: SeqNo(seq) };
-        for (place, (segment, _)) in self.waiting.range(id(first)..id(first.saturating_add(AHEAD))).enumerate() {
-            if !self.wished.contains(segment) {
-                // The next of each viewer before the one after it of any.
-                self.wished.insert(place.min(self.wished.len()), *segment);
-            }
+        self.wishes += 1;
+        for (segment, _) in self.waiting.range(id(first)..id(first.saturating_add(AHEAD))) {
+            // The next of each viewer before the one after it of any.
+            self.wished.insert((segment.seq.0 - first, self.wishes), *segment);
         }
-        self.wished.truncate(MAX_WISHES);
+        while self.wished.len() > MAX_WISHES {
+            self.wished.pop_last();
+        }
     }
 
     /// The next to pull; only what is wished for, where there is no room for more.
     fn next(&mut self, full: bool) -> Option<(SegmentId, Location)> {
         loop {
-            let segment = match self.wished.pop_front() {
-                Some(segment) => segment,
+            let segment = match self.wished.pop_first() {
+                Some((_, segment)) => segment,
                 None if full => return None,
                 None => self.queue.pop_front()?,
             };
@@ -246,7 +248,7 @@ mod tests {
         backlog.wish(id(1, 20));
         backlog.wish(id(2, 5));
         let first = pulled(&mut backlog, 4, false);
-        assert_eq!(first, [30, 20, 31, 21]);
+        assert_eq!(first, [20, 30, 21, 31]);
         assert_eq!(pulled(&mut backlog, 100, true).len(), 2 * AHEAD as usize - 4, "no more where there is no room");
         let rest = pulled(&mut backlog, 100, false);
         assert_eq!(rest.len(), 40 - 2 - 2 * AHEAD as usize);
