@@ -1,5 +1,5 @@
 //! Pulls every segment of a stream once: a live one from its newest segment, and then as segments appear; how a finished one
-//! is pulled is in [`finished`](super::finished).
+//! is pulled is in `finished`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
