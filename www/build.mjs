@@ -1,4 +1,4 @@
-// Bundles the web side into dist/: the player with the client's glue, hls.js, types, the demo page, and .br/.gz beside them.
+// Bundles the web side into dist/: the player with the client's glue, hls.js, types, the demo and the dashboard, and .br/.gz beside them.
 // `cargo xtask web` builds the WASM into generated/ first, and then calls this.
 //
 //   node build.mjs [--dev]
@@ -29,7 +29,8 @@ const MODULES = {
   stats: "stats",
 };
 const sourceOf = (module) => path.join(WWW, `player/src/${module}.ts`);
-const DEMO = path.join(WWW, "demo");
+/** Folders of pages: copied, their scripts bundled. */
+const PAGES = ["demo", "dashboard"];
 const WASM = path.join(WWW, "generated/headwater_client_bg.wasm");
 const NAMES = path.join(WWW, "generated/names.json");
 const dev = process.argv.includes("--dev");
@@ -200,13 +201,13 @@ async function types() {
   }
 }
 
-/** Copies the demo; bundles its *.ts, in which the player is an import of "../headwater.js" at run time. */
-async function demo() {
-  if (!existsSync(DEMO)) return console.warn("build.mjs: no www/demo yet, so no demo page");
-  for (const entry of await readdir(DEMO, { recursive: true, withFileTypes: true })) {
+/** Copies a folder of pages; bundles its *.ts, in which the player is an import of "../headwater.js" at run time. */
+async function pages(folder) {
+  const from = path.join(WWW, folder);
+  for (const entry of await readdir(from, { recursive: true, withFileTypes: true })) {
     if (!entry.isFile()) continue;
     const file = path.join(entry.parentPath ?? entry.path, entry.name);
-    const name = path.join("demo", path.relative(DEMO, file));
+    const name = path.join(folder, path.relative(from, file));
     if (!name.endsWith(".ts")) {
       await put(name, await readFile(file));
       continue;
@@ -256,6 +257,6 @@ async function forgetOtherMode() {
 }
 
 await forgetOtherMode();
-await Promise.all([player(), modules(), hls(), types(), demo()]);
+await Promise.all([player(), modules(), hls(), types(), ...PAGES.map(pages)]);
 await npmPackage();
 await compress();

@@ -29,7 +29,6 @@ export default tseslint.config(
       "origin/viewers.mjs",
       "demo/**/*.mjs",
       "demo/**/*.js",
-      "dashboard/**/*.js",
       "bench/**/*.mjs",
     ],
     languageOptions: { globals: { ...globals.node, ...globals.browser } },

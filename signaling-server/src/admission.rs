@@ -214,7 +214,7 @@ impl Admission {
         let keys = self.keys.as_ref().ok_or(TokenError::Missing)?;
         let claims = keys.get().check(token.ok_or(TokenError::Missing)?)?;
         claims.admits(swarm)?;
-        if claims.stats { Ok(()) } else { Err(TokenError::Elsewhere) }
+        if claims.stats { Ok(()) } else { Err(TokenError::NoStats) }
     }
 }
 

@@ -73,8 +73,11 @@ pub enum TokenError {
     #[error("the token is not valid yet")]
     NotYet,
     /// It is for something else.
-    #[error("the token is for another swarm, or not for this")]
+    #[error("the token is for another swarm")]
     Elsewhere,
+    /// It is for joining this swarm, not for looking at it.
+    #[error("the token does not let its holder read statistics: that needs the claim \"stats\": true")]
+    NoStats,
     /// Its key may not sign for this swarm.
     #[error("the key of this token may not sign for this swarm: it is another publisher's")]
     Foreign,
@@ -84,7 +87,7 @@ impl TokenError {
     /// Whether a token was good, but not for this.
     #[must_use]
     pub const fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Elsewhere | Self::Foreign)
+        matches!(self, Self::Elsewhere | Self::NoStats | Self::Foreign)
     }
 }
 

@@ -75,12 +75,15 @@ async function start(name, args, ready) {
   return { found, log, exited, stop, kill: () => stop("SIGKILL") };
 }
 
-/** `headwater-signal`; `listen` for a second one in the place of the first, `turn` for one that has relays to offer. */
-export async function startSignal(listen = "127.0.0.1:0", turn = undefined) {
+/**
+ * `headwater-signal`; `listen` for a second one in the place of the first, `turn` for one that has relays to offer, `more`
+ * for flags of a test's own.
+ */
+export async function startSignal(listen = "127.0.0.1:0", turn = undefined, more = []) {
   const relays = turn ? ["--turn", turn.url, "--turn-secret", turn.secret] : [];
   const server = await start(
     "signal",
-    ["--listen", listen, ...relays],
+    ["--listen", listen, ...relays, ...more],
     /^headwater-signal listening on http:\/\/(\S+)/m,
   );
   const address = server.found[1];
