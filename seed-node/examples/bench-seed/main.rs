@@ -12,6 +12,7 @@ mod rows;
 mod run;
 mod seed;
 mod stream;
+mod undisturbed;
 mod viewers;
 
 use anyhow::Result;

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -91,7 +92,7 @@ impl Drop for Path {
 fn prefer_this_thread() {
     let thread = std::fs::read_link("/proc/thread-self").ok();
     let Some(id) = thread.as_deref().and_then(|path| path.file_name()) else { return };
-    let preferred = std::process::Command::new("chrt").args(["-f", "-p", "1"]).arg(id).output();
+    let preferred = Command::new("chrt").args(["-f", "-p", "1"]).arg(id).output();
     if !preferred.is_ok_and(|output| output.status.success()) {
         eprintln!("the path has no priority over other programs: on a busy machine it loses more than it should");
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::path::Shape;
 use crate::run::{Received, Run};
 use crate::stream;
+use crate::undisturbed::Undisturbed;
 use crate::viewers::{Browser, Native, Viewers};
 
 /// What viewers receive before it counts.
@@ -66,6 +67,7 @@ pub(crate) async fn run(arguments: &[String]) -> Result<Vec<Row>> {
         loopback(&mut table, with_browser).await?;
     }
     if wanted("queues") {
+        let _undisturbed = Undisturbed::start();
         for queue in [64, 256, 1024] {
             if with_native {
                 long_path(&mut table, "native", Native::new(), queue).await?;
@@ -76,6 +78,7 @@ pub(crate) async fn run(arguments: &[String]) -> Result<Vec<Row>> {
         }
     }
     if wanted("loss") {
+        let _undisturbed = Undisturbed::start();
         for (loss, bar) in [(0.001, 2.0), (0.01, 0.8)] {
             for neighbours in [1, 3].into_iter().filter(|_| with_native) {
                 lossy_path(&mut table, "native", Native::new(), loss, neighbours, bar).await?;

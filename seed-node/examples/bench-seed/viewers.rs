@@ -100,10 +100,7 @@ pub(crate) struct Browser {
 impl Browser {
     pub(crate) async fn start() -> Result<Self> {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/bench-seed/browser.mjs");
-        // A viewer has a machine of its own: it does not wait for the seed's turn. (Without the right to it, `nice` says so
-        // and goes on.)
-        let mut child = Command::new("nice")
-            .args(["-n", "-15", "node"])
+        let mut child = Command::new("node")
             .arg(script)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
