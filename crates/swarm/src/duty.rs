@@ -18,6 +18,10 @@ use crate::time::{Now, Span};
 /// What the rescue allows for besides the transfer itself: the player's own handling, and the noise of timers.
 const RESCUE_MARGIN: Span = Span::from_millis(900);
 
+/// … but no more than this part of the time there ever was: a newcomer has less than two seconds, of which its first
+/// connections take one.
+const RESCUE_SHARE: u32 = 4;
+
 /// How many times the predicted transfer the rescue allows for.
 const RESCUE_FACTOR: f64 = 1.6;
 
@@ -137,7 +141,9 @@ impl Engine {
     /// The moment at which HTTP must start for what is not here to come in time.
     fn rescue_at(&self, segment: &Segment, slack: Span) -> Now {
         let bytes = segment.missing_bytes().unwrap_or(u64::from(CHUNK_LEN) * 8);
-        let reserve = self.origin.predict(bytes).scaled(RESCUE_FACTOR) + RESCUE_MARGIN;
+        let had = slack + self.now.passed(segment.since.unwrap_or(self.now));
+        let margin = RESCUE_MARGIN.min(had / RESCUE_SHARE);
+        let reserve = self.origin.predict(bytes).scaled(RESCUE_FACTOR) + margin;
         self.now + slack.saturating_sub(reserve)
     }
 
