@@ -18,6 +18,7 @@ mod event;
 mod figures;
 pub mod html;
 mod origin;
+pub mod path;
 mod peer;
 mod player;
 mod policies;

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
+use headwater_sim::path::{self, Flow, Path};
 use headwater_sim::{Policy, Report, Scenario, html, table};
 
 /// Thousands of peers with the real engine, on virtual time
@@ -30,6 +31,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
     },
+    /// Sends through one drop-tail queue after the other, packet by packet, and prints what engines and data channels make of it
+    Path(PathOptions),
     /// Runs a scenario also over HTTP alone and with models of p2p-media-loader's policies, and prints all side by side
     Compare {
         #[command(flatten)]
@@ -67,6 +70,28 @@ struct Options {
     cost: Option<PathBuf>,
 }
 
+#[derive(clap::Args)]
+struct PathOptions {
+    /// One path instead of all: its queue in bytes
+    #[arg(long, requires = "rtt", requires = "mbps")]
+    queue: Option<u32>,
+    /// Its round trip in milliseconds
+    #[arg(long, requires = "queue")]
+    rtt: Option<f64>,
+    /// Its narrowest link in Mbit/s
+    #[arg(long, requires = "queue")]
+    mbps: Option<f64>,
+    /// The share of packets that is lost by chance
+    #[arg(long, default_value_t = 0.0)]
+    loss: f64,
+    /// Who sends: b for a flow in the background, u for an urgent one
+    #[arg(long, default_value = "b")]
+    flows: String,
+    /// Where to write all figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     match run(Args::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,6 +120,7 @@ fn run(command: Command) -> Result<(), Failure> {
             }
             write_html(html.as_deref(), std::slice::from_ref(&report))?;
         }
+        Command::Path(options) => walk(&options)?,
         Command::Compare { options, html } => {
             let reports =
                 Policy::ALL.into_iter().map(|policy| simulate(&options, policy)).collect::<Result<Vec<_>, _>>()?;
@@ -106,6 +132,35 @@ fn run(command: Command) -> Result<(), Failure> {
             }
             write_html(html.as_deref(), &reports)?;
         }
+    }
+    Ok(())
+}
+
+/// Runs one path, or all of the grid.
+fn walk(options: &PathOptions) -> Result<(), Failure> {
+    let kind = |kind| match kind {
+        'b' => Ok(Flow { urgent: false, from_s: 0.0 }),
+        'u' => Ok(Flow { urgent: true, from_s: 0.0 }),
+        _ => Err(format!("there is no flow of kind \"{kind}\": b is one in the background, u an urgent one")),
+    };
+    let flows = options.flows.chars().map(kind).collect::<Result<Vec<_>, _>>()?;
+    let paths = match (options.queue, options.rtt, options.mbps) {
+        (Some(queue), Some(rtt), Some(mbps)) => vec![Path::new(queue, rtt, mbps)],
+        _ => path::grid(),
+    };
+    println!("   queue     ms Mbit/s   loss  queued, p95 ms dropped  shares of the link");
+    let mut walked = Vec::new();
+    for path in paths {
+        let path = Path { loss: options.loss, flows: flows.clone(), ..path };
+        let outcome = path.run()?;
+        let shares: Vec<String> = outcome.shares.iter().map(|share| format!("{share:.3}")).collect();
+        let (queued, p95, dropped) = (outcome.queued_ms, outcome.queued_p95_ms, outcome.dropped);
+        print!("{:>8} {:>6} {:>6} {:>6} ", path.queue, path.rtt_ms, path.mbps, path.loss);
+        println!("{queued:>7.1} {p95:>7.1} {dropped:>7}  {}", shares.join(" "));
+        walked.push(serde_json::json!({ "path": path, "outcome": outcome }));
+    }
+    if let Some(file) = &options.json {
+        write_json(file, &walked)?;
     }
     Ok(())
 }
@@ -153,13 +208,13 @@ fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| count.get().min(8) as u32)
 }
 
-fn write_html(file: Option<&Path>, reports: &[Report]) -> Result<(), Failure> {
+fn write_html(file: Option<&std::path::Path>, reports: &[Report]) -> Result<(), Failure> {
     let Some(file) = file else { return Ok(()) };
     fs::write(file, html::page(reports)).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     Ok(())
 }
 
-fn write_json(file: &Path, report: &impl serde::Serialize) -> Result<(), Failure> {
+fn write_json(file: &std::path::Path, report: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(report)?;
     fs::write(file, text + "\n").map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     Ok(())

@@ -2,7 +2,7 @@
 //! alone and with the limit of each figure.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -10,6 +10,9 @@ use serde_json::Value;
 use crate::bench::Measured;
 use crate::command::{cargo, program, run};
 use crate::repo::Repo;
+
+/// What the rows of single paths are called.
+const PATHS: &str = "paths";
 
 /// One scenario's runs: with the engine, and over HTTP alone where the bar compares.
 struct Runs {
@@ -51,9 +54,10 @@ const ROWS: [Row; 8] = [
 
 /// Runs the scenarios, or `only` one of them, and prints each figure with its bar and its limit.
 pub(crate) fn sim(repo: &Repo, only: Option<&str>) -> Result<Vec<Measured>> {
-    let rows: Vec<&Row> = ROWS.iter().filter(|row| only.is_none_or(|only| only == row.scenario)).collect();
-    if rows.is_empty() {
-        let names: Vec<&str> = ROWS.iter().map(|row| row.scenario).collect();
+    let is_chosen = |name: &str| only.is_none_or(|only| only == name);
+    let rows: Vec<&Row> = ROWS.iter().filter(|row| is_chosen(row.scenario)).collect();
+    if rows.is_empty() && !is_chosen(PATHS) {
+        let names: Vec<&str> = ROWS.iter().map(|row| row.scenario).chain([PATHS]).collect();
         bail!("there is no such scenario: choose of {}", names.join(", "));
     }
     run(cargo(repo).args(["build", "--release", "--package", "headwater-sim"]))?;
@@ -63,20 +67,11 @@ pub(crate) fn sim(repo: &Repo, only: Option<&str>) -> Result<Vec<Measured>> {
         let (engine, cost) = simulate(repo, row.scenario, "headwater")?;
         let http = if row.compared { simulate(repo, row.scenario, "http-only")?.0 } else { Value::Null };
         for bar in (row.bars)(&Runs { engine, http, cost }) {
-            let met = bar.is_met();
-            let verdict = if met { "met" } else { "MISSED" };
-            let sign = if bar.at_most { "<=" } else { ">=" };
-            let (value, limit) = (number(bar.value), number(bar.bar));
-            println!(
-                "{:18} {:42} {value:>10} {:>10} {verdict:>7}  {}",
-                row.scenario,
-                format!("{} ({})", bar.what, bar.unit),
-                format!("{sign} {limit}"),
-                bar.limit
-            );
-            let name = format!("{}: {}", row.scenario, bar.what);
-            results.push(Measured { name, value: bar.value, unit: bar.unit, bar: bar.bar, met });
+            results.push(bar.told(row.scenario));
         }
+    }
+    if is_chosen(PATHS) {
+        results.extend(paths(repo)?.iter().map(|bar| bar.told(PATHS)));
     }
     Ok(results)
 }
@@ -86,8 +81,7 @@ fn simulate(repo: &Repo, scenario: &str, policy: &str) -> Result<(Value, Value)>
     let folder = repo.scratch().join("sim");
     fs::create_dir_all(&folder)?;
     let (json, cost) = (folder.join(format!("{scenario}-{policy}.json")), folder.join("cost.json"));
-    let binary = repo.target().join("release").join(format!("headwater-sim{}", std::env::consts::EXE_SUFFIX));
-    let mut command = program(repo, binary);
+    let mut command = program(repo, binary(repo));
     command.arg("run").arg(format!("sim/scenarios/{scenario}.toml")).args(["--quiet", "--policy", policy]);
     run(command.arg("--json").arg(&json).arg("--cost").arg(&cost))?;
     let read = |file: &Path| -> Result<Value> {
@@ -106,11 +100,55 @@ impl Bar {
         Self { what, value, unit, bar, at_most: false, limit: limit.into() }
     }
 
+    /// Prints it.
+    fn told(&self, scenario: &str) -> Measured {
+        let met = self.is_met();
+        let verdict = if met { "met" } else { "MISSED" };
+        let sign = if self.at_most { "<=" } else { ">=" };
+        let (what, value, bar) = (format!("{} ({})", self.what, self.unit), number(self.value), number(self.bar));
+        println!("{scenario:18} {what:42} {value:>10} {:>10} {verdict:>7}  {}", format!("{sign} {bar}"), self.limit);
+        let name = format!("{scenario}: {}", self.what);
+        Measured { name, value: self.value, unit: self.unit, bar: self.bar, met }
+    }
+
     fn is_met(&self) -> bool {
         // Bars that come from a run over HTTP alone are met by being the same.
         const NOISE: f64 = 1e-9;
         if self.at_most { self.value <= self.bar + NOISE } else { self.value >= self.bar - NOISE }
     }
+}
+
+/// Paths of all sorts without loss, one background flow over each; then two over one of them.
+fn paths(repo: &Repo) -> Result<Vec<Bar>> {
+    let one = walk(repo, &[])?;
+    let two = walk(repo, &["--flows", "bb", "--queue", "128000", "--rtt", "40", "--mbps", "10"])?;
+    let share = |path: &Value| figure(path, "/outcome/shares/0");
+    let queued = |path: &Value| figure(path, "/outcome/queued_p95_ms");
+    let slow = one.iter().filter(|path| share(path) < 0.85).count();
+    let long = one.iter().filter(|path| queued(path) > 50.0).count();
+    let unlike = two.iter().map(|path| {
+        let (a, b) = (share(path), figure(path, "/outcome/shares/1"));
+        a.max(b) / a.min(b).max(1e-9)
+    });
+    let all = format!("of {} paths; 0.93 of a link is payload", one.len());
+    Ok(vec![
+        Bar::at_most("paths of which less than 85 % is used", slow as f64, "paths", 0.0, all),
+        Bar::at_most("paths where packets queue for 50 ms, p95", long as f64, "paths", 0.0, "0"),
+        Bar::at_most("two flows, the larger by the smaller", unlike.fold(0.0, f64::max), "ratio", 2.0, "1"),
+    ])
+}
+
+fn walk(repo: &Repo, options: &[&str]) -> Result<Vec<Value>> {
+    let json = repo.scratch().join("sim").join("paths.json");
+    fs::create_dir_all(repo.scratch().join("sim"))?;
+    let mut command = program(repo, binary(repo));
+    run(command.arg("path").args(options).arg("--json").arg(&json))?;
+    let text = fs::read_to_string(&json).with_context(|| format!("headwater-sim wrote no {}", json.display()))?;
+    serde_json::from_str(&text).context("headwater-sim wrote no JSON")
+}
+
+fn binary(repo: &Repo) -> PathBuf {
+    repo.target().join("release").join(format!("headwater-sim{}", std::env::consts::EXE_SUFFIX))
 }
 
 fn live(runs: &Runs) -> Vec<Bar> {
