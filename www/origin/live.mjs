@@ -42,7 +42,7 @@ export function segmentOf(vod, sequence) {
 }
 
 /** Seconds after the start of the stream at which a sequence number begins. */
-function startOf(vod, sequence) {
+export function startOf(vod, sequence) {
   const loops = Math.floor(sequence / vod.segments.length);
   const within = vod.segments.slice(0, sequence % vod.segments.length);
   return within.reduce((sum, segment) => sum + segment.duration, loops * vod.seconds);
@@ -95,4 +95,68 @@ export function livePlaylist(vod, { elapsed, window, startAt, nameOf }) {
     lines.push(...segment.tags, `#EXTINF:${segment.duration.toFixed(6)},`, nameOf(sequence, segment.uri));
   }
   return lines.join("\n") + "\n";
+}
+
+/** Target durations before the end of a low-latency playlist for which parts are listed (RFC 8216bis, 6.2.2). */
+const LISTED_IN_PARTS = 3;
+
+/** The longest segment of a playlist, rounded as its target duration is. */
+function targetOf(vod) {
+  return Math.max(...vod.segments.map(({ duration }) => Math.round(duration)));
+}
+
+/** When a part is complete, in seconds after the start of the stream. `parts` are those of the VOD's segments. */
+export function partEnd(vod, parts, sequence, index) {
+  const own = parts[sequence % vod.segments.length].slice(0, index + 1);
+  return own.reduce((sum, part) => sum + part.duration, startOf(vod, sequence));
+}
+
+/** The newest part that is complete after `elapsed` seconds, as [sequence, index]; the index is -1 before the first. */
+export function newestPart(vod, parts, elapsed) {
+  const sequence = newestSequence(vod, elapsed) + 1;
+  const count = parts[sequence % vod.segments.length].length;
+  let index = -1;
+  while (index + 1 < count && partEnd(vod, parts, sequence, index + 1) <= elapsed + 1e-6) index += 1;
+  // The last part of a segment ends with it, but for a rounding.
+  return [sequence, Math.min(index, count - 2)];
+}
+
+/**
+ * The low-latency live playlist after `elapsed` seconds: what `livePlaylist` says, and the parts of what is newest.
+ * @param {Vod} vod
+ * @param {object} at as for `livePlaylist`, with `parts`: for each of the VOD's segments its parts' `duration` and
+ *   `independent`; `target`: what no part is longer than; `holdBack`: how far behind the end players stay;
+ *   `partNameOf`: gives each part its own URL
+ */
+export function lowLatencyPlaylist(vod, { parts, target, holdBack, partNameOf, ...at }) {
+  const { elapsed, nameOf } = at;
+  const [current, newest] = newestPart(vod, parts, elapsed);
+  const oldestInParts = current - Math.ceil((LISTED_IN_PARTS * targetOf(vod)) / (vod.seconds / vod.segments.length));
+  const loop = vod.segments.length;
+  const linesOf = (sequence, count) =>
+    parts[sequence % loop].slice(0, count).map(({ duration, independent }, index) => {
+      const flag = independent ? ",INDEPENDENT=YES" : "";
+      return `#EXT-X-PART:DURATION=${duration.toFixed(6)},URI="${partNameOf(sequence, index)}"${flag}`;
+    });
+  const names = new Map();
+  for (let sequence = Math.max(0, oldestInParts); sequence < current; sequence += 1) {
+    names.set(nameOf(sequence, segmentOf(vod, sequence).uri), linesOf(sequence, Infinity));
+  }
+  const lines = livePlaylist(vod, at).trimEnd().split("\n");
+  // Parts come before the tags of the segment that they make up, from its #EXTINF on.
+  const whole = lines.flatMap((line, place) => {
+    const listed = line.startsWith("#EXTINF:") ? names.get(lines[place + 1]) : undefined;
+    return listed ? [...listed, line] : [line];
+  });
+  const head = whole.findIndex((line) => line.startsWith("#EXT-X-MEDIA-SEQUENCE"));
+  whole.splice(
+    head,
+    0,
+    `#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=${holdBack.toFixed(3)}`,
+    `#EXT-X-PART-INF:PART-TARGET=${target.toFixed(3)}`,
+  );
+  if (current > 0 && current % loop === 0) whole.push("#EXT-X-DISCONTINUITY");
+  whole.push(...linesOf(current, newest + 1));
+  whole.push(`#EXT-X-PRELOAD-HINT:TYPE=PART,URI="${partNameOf(current, newest + 1)}"`);
+  return whole.join("\n") + "\n";
 }

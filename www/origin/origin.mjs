@@ -11,7 +11,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 
-import { livePlaylist, newestSequence, parseVod, segmentOf } from "./live.mjs";
+import { livePlaylist, lowLatencyPlaylist, newestPart, newestSequence, parseVod, partEnd, segmentOf } from "./live.mjs";
+import { partsOf } from "./parts.mjs";
 
 const TYPES = {
   ".m3u8": "application/vnd.apple.mpegurl",
@@ -44,6 +45,12 @@ const THROTTLED_WRITE = 16 * 1024;
 /** Segments that stay available after they left a live window, in windows. */
 const WINDOWS_KEPT = 4;
 
+/** How far behind the end of a low-latency playlist players stay, in parts: the least that the specification allows. */
+const HOLD_BACK_PARTS = 3;
+
+/** Most that a request for what is not there yet waits, in seconds; one for what is further off is refused. */
+const MOST_BLOCKED_S = 10;
+
 /** How a path is chosen: everything, a part of the path, a pattern, or a function of the path. */
 function matches(match, pathname) {
   if (match === undefined) return true;
@@ -72,12 +79,16 @@ class Origin {
   #rate = Infinity;
   #sendAt = 0;
   #observe;
+  #answer;
+  /** Parts of low-latency streams, by playlist. */
+  #cut = new Map();
 
-  constructor({ root, live, cacheControl = "no-store", observe }) {
+  constructor({ root, live, cacheControl = "no-store", observe, answer }) {
     this.#root = path.resolve(root);
     this.#live = live ? { window: 8, ...(live === true ? {} : live) } : undefined;
     this.#cacheControl = cacheControl;
     this.#observe = observe;
+    this.#answer = answer;
     this.#server = createServer((request, response) => {
       this.#serve(request, response).catch((error) => {
         // A viewer that leaves in mid-response is no event; anything else is a bug to see.
@@ -159,7 +170,7 @@ class Origin {
   }
 
   async #serve(request, response) {
-    const { pathname } = new URL(request.url, "http://origin");
+    const { pathname, searchParams } = new URL(request.url, "http://origin");
     for (const [name, value] of Object.entries(CORS)) response.setHeader(name, value);
     if (request.method === "OPTIONS") {
       response.setHeader("access-control-allow-methods", "GET, HEAD, OPTIONS");
@@ -186,7 +197,8 @@ class Origin {
       return void response.writeHead(fault.status, { "content-type": "text/plain" }).end(`fault ${fault.status}\n`);
     }
 
-    const body = await this.#find(pathname);
+    const body = (await this.#answer?.(pathname, searchParams, request)) ?? (await this.#find(pathname, searchParams));
+    if (body?.status) return void response.writeHead(body.status, { "content-type": "text/plain" }).end("refused\n");
     if (!body) return void response.writeHead(404, { "content-type": "text/plain" }).end("not found\n");
     await this.#send(request, response, body, counts);
   }
@@ -203,7 +215,7 @@ class Origin {
   }
 
   /** What a path stands for: `{ type, size, etag, text }` or `{ type, size, etag, file }`. */
-  async #find(pathname) {
+  async #find(pathname, asked) {
     let name;
     try {
       name = decodeURIComponent(pathname);
@@ -213,8 +225,8 @@ class Origin {
     let file = path.join(this.#root, path.normalize(name));
     if (name.includes("\0") || !(file + path.sep).startsWith(this.#root + path.sep)) return undefined;
     if (this.#live) {
-      const live = await this.#findLive(file);
-      if (live?.text !== undefined) return live;
+      const live = await this.#findLive(file, asked);
+      if (live?.text !== undefined || live?.status) return live;
       if (live?.gone) return undefined;
       file = live?.file ?? file;
     }
@@ -229,7 +241,7 @@ class Origin {
   }
 
   /** A live playlist's text, or the file behind a live segment's own name (`index.m3u8` lists `seg-123.m4s`). */
-  async #findLive(file) {
+  async #findLive(file, asked) {
     const { dir, name, ext } = path.parse(file);
     if (ext === ".m3u8") {
       const vod = await this.#vod(file);
@@ -237,17 +249,69 @@ class Origin {
       const prefix = name === "index" ? "seg" : name;
       const nameOf = (sequence, uri) => `${prefix}-${sequence}${path.extname(uri)}`;
       const elapsed = this.#elapsed(vod);
-      const text = livePlaylist(vod, { ...this.#live, elapsed, nameOf });
-      return { type: TYPES[ext], size: Buffer.byteLength(text), text };
+      const text = this.#live.parts
+        ? await this.#lowLatency(file, vod, asked, nameOf)
+        : livePlaylist(vod, { ...this.#live, elapsed, nameOf });
+      return text === undefined ? { status: 400 } : { type: TYPES[ext], size: Buffer.byteLength(text), text };
     }
-    const found = /^(.+)-(\d+)$/.exec(name);
-    const vod = found && (await this.#vod(path.join(dir, `${found[1] === "seg" ? "index" : found[1]}.m3u8`)));
+    const found = /^(.+?)-(\d+)(?:\.(\d+))?$/.exec(name);
+    const playlist = found && path.join(dir, `${found[1] === "seg" ? "index" : found[1]}.m3u8`);
+    const vod = found && (await this.#vod(playlist));
     if (!vod) return undefined;
     const sequence = Number(found[2]);
+    if (found[3] !== undefined) return await this.#findPart(playlist, vod, sequence, Number(found[3]));
     const newest = newestSequence(vod, this.#elapsed(vod));
     const oldest = newest - this.#live.window * (1 + WINDOWS_KEPT);
     if (sequence > newest || sequence < oldest) return { gone: true };
     return { file: path.resolve(dir, segmentOf(vod, sequence).uri) };
+  }
+
+  /** A low-latency playlist, once it has what was asked for (`_HLS_msn`, `_HLS_part`); nothing where that is far off. */
+  async #lowLatency(file, vod, asked, nameOf) {
+    const parts = await this.#parts(file, vod);
+    const wanted = asked.get("_HLS_msn");
+    if (wanted !== null) {
+      const sequence = Number(wanted);
+      const count = parts[sequence % vod.segments.length]?.length ?? 0;
+      const index = Math.min(Number(asked.get("_HLS_part") ?? count - 1), count - 1);
+      if (!(await this.#reached(vod, partEnd(vod, parts, sequence, index)))) return undefined;
+    }
+    const { parts: target, holdBack = target * HOLD_BACK_PARTS } = this.#live;
+    const partNameOf = (sequence, index) => nameOf(`${sequence}.${index}`, vod.segments[0].uri);
+    const elapsed = this.#elapsed(vod);
+    return lowLatencyPlaylist(vod, { ...this.#live, elapsed, nameOf, parts, target, holdBack, partNameOf });
+  }
+
+  /** A part; one that is only about to be (the hint of a playlist) once it is. */
+  async #findPart(file, vod, sequence, index) {
+    if (!this.#live.parts) return undefined;
+    const parts = await this.#parts(file, vod);
+    const part = parts[sequence % vod.segments.length][index];
+    if (!part || !(await this.#reached(vod, partEnd(vod, parts, sequence, index)))) return { gone: true };
+    const [current] = newestPart(vod, parts, this.#elapsed(vod));
+    if (sequence < current - this.#live.window) return { gone: true };
+    return { type: TYPES[".m4s"], size: part.bytes.length, text: part.bytes };
+  }
+
+  /** Resolves when the stream has run for so long; with false at once where that is far off. */
+  async #reached(vod, seconds) {
+    const left = seconds - this.#elapsed(vod);
+    if (!(left <= MOST_BLOCKED_S)) return false;
+    // Timers may be early.
+    while (this.#elapsed(vod) < seconds) await sleep(Math.max(1, (seconds - this.#elapsed(vod)) * 1000));
+    return true;
+  }
+
+  /** The parts of all segments that a playlist lists, cut when they are first asked for. */
+  async #parts(file, vod) {
+    const cut = async () => {
+      const bytes = await Promise.all(vod.segments.map(({ uri }) => readFile(path.resolve(path.dirname(file), uri))));
+      return bytes.map((segment, at) =>
+        partsOf(segment, vod.segments[at].duration, this.#live.parts, this.#live.padding),
+      );
+    };
+    if (!this.#cut.has(file)) this.#cut.set(file, cut());
+    return await this.#cut.get(file);
   }
 
   async #vod(file) {
@@ -318,11 +382,13 @@ function drained(response) {
 /**
  * Starts an origin on a folder.
  * @param {{ root: string, port?: number, host?: string, cacheControl?: string,
- *   live?: boolean | { window?: number, startAt?: number },
- *   observe?: (pathname: string, headers: object) => void }} options
+ *   live?: boolean | { window?: number, startAt?: number, parts?: number, holdBack?: number, padding?: number },
+ *   observe?: (pathname: string, headers: object) => void,
+ *   answer?: (pathname: string, query: URLSearchParams, request: object) => object | undefined }} options
  *   `port` 0 takes a free one; `live` presents every media playlist as a sliding window of `window` segments (8) that
- *   began at `startAt` (ms since the epoch); `cacheControl` defaults to no-store, so that every request is counted;
- *   `observe` hears of each request.
+ *   began at `startAt` (ms since the epoch), as LL-HLS with parts of at most `parts` seconds where that is given, which
+ *   players stay `holdBack` seconds behind, each heavier by `padding` bytes; `cacheControl` defaults to no-store, so that every request is counted;
+ *   `observe` hears of each request; `answer` may answer it: `{ type, size, text }`, `{ status }` to refuse it.
  */
 export async function startOrigin({ port = 0, host = "127.0.0.1", ...options }) {
   return await new Origin(options).listen(host, port);

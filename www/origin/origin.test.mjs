@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
 
 import { livePlaylist, newestSequence, parseVod } from "./live.mjs";
 import { startOrigin } from "./origin.mjs";
+import { partsOf } from "./parts.mjs";
 
 const VOD = [
   "#EXTM3U",
@@ -141,4 +142,55 @@ test("a throttle is shared by all responses", async (t) => {
     [100_000, 100_000],
   );
   assert.ok(seconds > 0.4 && seconds < 1.5, `200 kB at 400 kB/s took ${seconds.toFixed(2)} s`);
+});
+
+/** The tests' half minute with picture and sound in files of their own. */
+const CMAF = path.resolve(import.meta.dirname, "../tests/fixtures/cmaf");
+
+/** The body of the one box of a type in fragmented MP4, at any depth that parts have it. */
+const mediaOf = (bytes) => {
+  const bodies = [];
+  for (let at = 0; at < bytes.length; at += bytes.readUInt32BE(at)) {
+    if (bytes.toString("latin1", at + 4, at + 8) === "mdat")
+      bodies.push(bytes.subarray(at + 8, at + bytes.readUInt32BE(at)));
+  }
+  return Buffer.concat(bodies);
+};
+
+test("parts of a segment are short, and together are the segment", async () => {
+  for (const [name, duration] of [
+    ["seg-0-001.m4s", 2],
+    ["seg-2-001.m4s", 2.005667],
+  ]) {
+    const segment = await readFile(path.join(CMAF, name));
+    const parts = partsOf(segment, duration, 0.4);
+    assert.ok(parts.length >= 5);
+    for (const part of parts) assert.ok(part.duration <= 0.4001, `${part.duration} s`);
+    assert.equal(parts[0].independent, true);
+    const sum = parts.reduce((seconds, part) => seconds + part.duration, 0);
+    assert.ok(Math.abs(sum - duration) < 1e-6);
+    assert.deepEqual(mediaOf(Buffer.concat(parts.map(({ bytes }) => bytes))), mediaOf(segment));
+  }
+  assert.throws(() => partsOf(Buffer.from("no segment at all"), 2, 0.4), /cut off/);
+});
+
+test("a low-latency playlist lists parts, and waits for what is asked of it", async (t) => {
+  const served = await origin(t, { root: CMAF, live: { window: 4, parts: 0.4 } });
+  const url = `${served.url}/media_0.m3u8`;
+  const now = await (await fetch(url)).text();
+  assert.match(now, /CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=1\.200\n#EXT-X-PART-INF:PART-TARGET=0\.400\n/);
+  assert.match(
+    now,
+    /URI="media_0-3\.4\.m4s"\n#EXTINF:2\.000000,\nmedia_0-3\.m4s\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI="media_0-4\.0\.m4s"/,
+  );
+  // Three target durations of parts, no more.
+  assert.doesNotMatch(now, /media_0-0\.0/);
+
+  const next = await (await fetch(`${url}?_HLS_msn=4&_HLS_part=0`)).text();
+  assert.match(next, /URI="media_0-4\.0\.m4s",INDEPENDENT=YES\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI="media_0-4\.1\.m4s"/);
+  const hinted = await fetch(`${served.url}/media_0-4.1.m4s`);
+  assert.equal(hinted.status, 200);
+  assert.match(await (await fetch(url)).text(), /URI="media_0-4\.1\.m4s"\n/);
+  assert.equal((await fetch(`${url}?_HLS_msn=40`)).status, 400);
+  assert.equal((await fetch(`${served.url}/media_0-40.0.m4s`)).status, 404);
 });
