@@ -1,22 +1,25 @@
 // hls.js: `new Hls(hls({ signal, key }))`. Listens to the player, names its tracks, and loads its fragments.
 
 import type Hls from "hls.js";
-import type { ErrorData, HlsConfig, HlsListeners, LevelDetails, LoaderContext, MediaFragment } from "hls.js";
+import type { ErrorData, HlsConfig, HlsListeners, LevelDetails, LoaderContext, MediaFragment, Part } from "hls.js";
 
 import type { LoadedBytes, SegmentRequest } from "../client/http.js";
 import type { HeadwaterOptions } from "../options.js";
 import { type HeadwaterStats, Session } from "../session.js";
 import { loaderClass } from "./loader.js";
+import { type PartSegment, tellParts } from "./parts.js";
 
 /** What `new Hls` takes from Headwater. */
 export type HlsPart = Pick<HlsConfig, "fLoader" | "cmcdController">;
 
-const sessions = new WeakMap<object, Session<MediaFragment>>();
+type Loadable = MediaFragment | PartSegment;
+
+const sessions = new WeakMap<object, Session<Loadable>>();
 
 /** Configuration for one `new Hls(…)`: spread it beside your own. */
 export function hls(options: HeadwaterOptions): HlsPart {
   let player: Hls | undefined;
-  const session = new Session<MediaFragment>(options, { request: (fragment) => requestFor(fragment, player) });
+  const session = new Session<Loadable>(options, { request: (fragment) => requestFor(fragment, player) });
   /** hls.js makes one of these for each player and hands itself over: the one way to meet it from its configuration. */
   class Attachment {
     readonly #listeners: Listeners;
@@ -28,7 +31,7 @@ export function hls(options: HeadwaterOptions): HlsPart {
       // Where the page has asked for CMCD, the controller whose place this takes still does its work.
       const Default = (owner.constructor as typeof Hls).DefaultConfig.cmcdController;
       this.#default = Default && owner.config.cmcd ? new Default(owner) : undefined;
-      this.#listeners = new Listeners(owner, session);
+      this.#listeners = new Listeners(owner, session, options.integrity === "open");
     }
 
     destroy(): void {
@@ -50,7 +53,7 @@ export function statsOf(player: Hls): HeadwaterStats | undefined {
 }
 
 /** The session of a player made with `hls(…)`. */
-export function sessionOf(player: Hls): Session<MediaFragment> | undefined {
+export function sessionOf(player: Hls): Session<Loadable> | undefined {
   return sessions.get(player);
 }
 
@@ -59,9 +62,15 @@ class Listeners {
   readonly #player: Hls;
   readonly #off: (() => void)[] = [];
 
-  constructor(player: Hls, session: Session<MediaFragment>) {
+  constructor(player: Hls, session: Session<Loadable>, open: boolean) {
     this.#player = player;
     const { Events } = player.constructor as typeof Hls;
+    /** Fragments name their playlist by the URL that answered; the track is named by the one that the stream gives. */
+    const tell = (details: LevelDetails, name = details.url) => {
+      session.playlist(details.url, name, details.live, details.fragments);
+      // Seeds sign whole segments: of a signed stream, no part could be believed.
+      if (open) tellParts(session, details, name, player.targetLatency);
+    };
     this.#on(Events.MANIFEST_LOADING, (_, { url }) => {
       session.open(url);
     });
@@ -72,10 +81,10 @@ class Listeners {
       session.detach();
     });
     this.#on(Events.LEVEL_UPDATED, (_, { details, level }) => {
-      tell(session, details, player.levels[level]?.uri);
+      tell(details, player.levels[level]?.uri);
     });
     this.#on(Events.AUDIO_TRACK_UPDATED, (_, { details, id }) => {
-      tell(session, details, player.audioTracks[id]?.url);
+      tell(details, player.audioTracks[id]?.url);
     });
   }
 
@@ -91,18 +100,15 @@ class Listeners {
   }
 }
 
-/** Fragments name their playlist by the URL that answered; the track is named by the one that the stream gives. */
-function tell(session: Session<MediaFragment>, details: LevelDetails, url: string | undefined): void {
-  session.playlist(details.url, url ?? details.url, details.live, details.fragments);
-}
-
-function requestFor(fragment: MediaFragment, player: Hls | undefined): SegmentRequest {
-  const [start, end] = fragment.byteRange;
-  const request: SegmentRequest = { url: fragment.url };
+function requestFor(segment: Loadable, player: Hls | undefined): SegmentRequest {
+  const { part = null, frag = segment as MediaFragment } = segment as Partial<PartSegment>;
+  const { url, byteRange } = part ?? frag;
+  const [start, end] = byteRange;
+  const request: SegmentRequest = { url };
   if (start !== undefined && end !== undefined) Object.assign(request, { start, end });
   const config = player?.config;
   const special = config && (config.xhrSetup ?? config.fetchSetup ?? isForeign(config, player));
-  if (special) request.load = (range, signal) => loadWith(config, fragment, range, signal);
+  if (special) request.load = (range, signal) => loadWith(config, { url, frag, part }, range, signal);
   return request;
 }
 
@@ -114,7 +120,7 @@ function isForeign(config: HlsConfig, player: Hls): boolean {
 /** Loads with the loader that the page has configured, so that credentials, headers and the like are as it wants. */
 function loadWith(
   config: HlsConfig,
-  frag: MediaFragment,
+  what: { url: string; frag: MediaFragment; part: Part | null },
   range: { start: number; end: number } | undefined,
   signal: AbortSignal,
 ): Promise<LoadedBytes> {
@@ -128,9 +134,7 @@ function loadWith(
     const loadPolicy = { ...config.fragLoadPolicy.default, timeoutRetry: null, errorRetry: null };
     const once = { loadPolicy, timeout: loadPolicy.maxLoadTimeMs, maxRetry: 0, retryDelay: 0, maxRetryDelay: 0 };
     const context = {
-      url: frag.url,
-      frag,
-      part: null,
+      ...what,
       type: "media-fragment",
       responseType: "arraybuffer",
       ...(range && { rangeStart: range.start, rangeEnd: range.end }),

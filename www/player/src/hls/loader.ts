@@ -12,6 +12,7 @@ import type {
 
 import type { Timing } from "../client/client.js";
 import type { Session } from "../session.js";
+import { numbers, PARTS } from "./parts.js";
 
 /** What a loader needs of a session. */
 type AnySession = Pick<Session, "want" | "loaded">;
@@ -95,14 +96,13 @@ class HeadwaterLoader implements FragmentLoader {
   #ask(context: FragmentLoaderContext, alone: () => void): (() => void) | undefined {
     const { frag, part } = context;
     const kind: string = frag.type;
-    const shared = !part && (kind === "main" || kind === "audio");
-    if (!shared || typeof frag.sn !== "number" || context.responseType !== "arraybuffer") return undefined;
+    const named = nameOf(context);
+    if (!named || !["main", "audio"].includes(kind) || context.responseType !== "arraybuffer") return undefined;
     const stats = this.stats;
     stats.loading.start = performance.now();
     return this.#session.want({
-      playlist: frag.baseurl,
-      sn: frag.sn,
-      start: frag.start,
+      ...named,
+      start: (part ?? frag).start,
       audio: kind === "audio",
       deliver: (bytes, timing) => {
         this.#cancel = undefined;
@@ -136,17 +136,28 @@ class HeadwaterLoader implements FragmentLoader {
 
   /** As if Headwater were not there, but for looking at what came. */
   #loadAlone(context: FragmentLoaderContext, config: LoaderConfiguration, callbacks: Callbacks): void {
-    const { sn, baseurl } = context.frag;
+    const named = nameOf(context);
     const onSuccess: Callbacks["onSuccess"] = (response, stats, loaded, details) => {
-      if (typeof sn === "number" && !context.part && response.data instanceof ArrayBuffer) {
+      if (named && response.data instanceof ArrayBuffer) {
         const { start, first, end } = stats.loading;
-        this.#session.loaded(baseurl, sn, response.data, { requested: start, firstByte: first, complete: end });
+        this.#session.loaded(named.playlist, named.sn, response.data, {
+          requested: start,
+          firstByte: first,
+          complete: end,
+        });
       }
       callbacks.onSuccess(response, stats, loaded, details);
     };
     // hls.js knows the context by what is in it; its type here is that of any loader.
     this.#own.load(context, config, { ...callbacks, onSuccess } as LoaderCallbacks<LoaderContext>);
   }
+}
+
+/** What the session calls a fragment or a part; nothing where it is no media. A part that is not shared has no number. */
+function nameOf({ frag, part }: FragmentLoaderContext): { playlist: string; sn: number } | undefined {
+  const { baseurl, sn } = frag;
+  if (typeof sn !== "number") return undefined;
+  return part ? { playlist: baseurl + PARTS, sn: numbers.get(part) ?? -1 } : { playlist: baseurl, sn };
 }
 
 function reset(stats: LoaderStats): void {
