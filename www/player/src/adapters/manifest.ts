@@ -1,6 +1,7 @@
 // What playlists and manifests of any kind come to: tracks, and where the segments of each lie.
 
 import type { TrackName } from "../headwater.js";
+import type { IndexedFile } from "./sidx.js";
 
 /** A media segment. */
 export interface Segment {
@@ -26,6 +27,8 @@ export interface Track {
   audio: boolean;
   live: boolean;
   segments: Segment[];
+  /** Files whose indexes name its segments; those are not among `segments` yet. */
+  files?: readonly IndexedFile[];
 }
 
 /** A URL relative to another; nothing where it is none. */

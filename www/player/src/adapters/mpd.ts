@@ -1,6 +1,7 @@
 // DASH manifests (ISO/IEC 23009-1), as much of them as names segments. The numbers are those of docs/protocol.md, "Names".
 
-import { join, type Segment, type Track } from "./manifest.js";
+import { type ByteRange, join, type Segment, type Track } from "./manifest.js";
+import type { IndexedFile } from "./sidx.js";
 
 /** What a live segment's place is rounded with: a part of a segment that no usual alignment falls on. */
 const ROUNDING = 0.37;
@@ -18,6 +19,13 @@ export interface Manifest {
 }
 
 type Part = Omit<Segment, "sn">;
+
+/** What is known of a representation. */
+interface Found {
+  audio: boolean;
+  parts: Part[];
+  files: IndexedFile[];
+}
 
 /** Times of a period, in seconds. */
 interface Window {
@@ -67,7 +75,7 @@ export function readManifest(text: string, url: string, units: Units, now = Date
   const depth = seconds(mpd.getAttribute("timeShiftBufferDepth")) ?? USUAL_DEPTH_S;
   const whole = seconds(mpd.getAttribute("mediaPresentationDuration"));
   const periods = children(mpd, "Period");
-  const found = new Map<string, { audio: boolean; parts: Part[] }>();
+  const found = new Map<string, Found>();
   let next = 0;
   for (const [place, period] of periods.entries()) {
     const start = seconds(period.getAttribute("start")) ?? next;
@@ -79,7 +87,8 @@ export function readManifest(text: string, url: string, units: Units, now = Date
     const window: Window = { start, duration, available: live ? [edge - depth, edge] : undefined };
     addPeriod(baseOf(base, period), period, window, found);
   }
-  const tracks = [...found].map(([id, { audio, parts }]): Track => {
+  const tracks = [...found].map(([id, { audio, parts, files }]): Track => {
+    if (files.length > 0) return { name: { key: id }, audio, live, segments: [], files };
     const unit = live ? (units.get(id) ?? usualMs(parts)) : undefined;
     if (unit !== undefined) units.set(id, unit);
     const key = unit === undefined ? id : `${id}@${unit}`;
@@ -88,12 +97,7 @@ export function readManifest(text: string, url: string, units: Units, now = Date
   return { live, tracks };
 }
 
-function addPeriod(
-  periodBase: string,
-  period: Element,
-  window: Window,
-  found: Map<string, { audio: boolean; parts: Part[] }>,
-): void {
+function addPeriod(periodBase: string, period: Element, window: Window, found: Map<string, Found>): void {
   for (const set of children(period, "AdaptationSet")) {
     const setBase = baseOf(periodBase, set);
     for (const representation of children(set, "Representation")) {
@@ -103,9 +107,11 @@ function addPeriod(
       // Text is small and pictures for a seek bar are no media: the player's own.
       if (id === null || ["text", "application", "image"].includes(kind)) continue;
       const base = baseOf(setBase, representation);
-      const known = found.get(id) ?? { audio: kind === "audio", parts: [] };
+      const known = found.get(id) ?? { audio: kind === "audio", parts: [], files: [] };
       found.set(id, known);
-      const parts = partsOf([representation, set, period], representation, window, base);
+      const elements = [representation, set, period];
+      const parts = partsOf(elements, representation, window, base);
+      if (parts.length === 0 && !window.available) known.files.push(...fileOf(elements, window, base));
       known.parts = known.parts.concat(parts).slice(0, MAX_SEGMENTS);
     }
   }
@@ -117,6 +123,21 @@ function partsOf(chain: readonly Element[], representation: Element, window: Win
   if (templates.length > 0) return byTemplate(templates, representation, window, base);
   const [list] = all("SegmentList");
   return list ? byList(list, window, base) : [];
+}
+
+/** The file with an index that the segments are in (5.3.9.2), where they are. */
+function fileOf(chain: readonly Element[], window: Window, base: string): IndexedFile[] {
+  const bases = chain.flatMap((element) => children(element, "SegmentBase").slice(0, 1));
+  const index = rangeOf(inherited(bases, "indexRange"));
+  const number = (name: string, usual: number) => Number(inherited(bases, name) ?? usual);
+  const offset = number("presentationTimeOffset", 0) / (number("timescale", 1) || 1);
+  return index ? [{ url: base, index, offset: window.start - offset }] : [];
+}
+
+/** Reads `first-last`. */
+function rangeOf(text: string | null | undefined): ByteRange | undefined {
+  const found = /^(\d+)-(\d+)$/.exec(text ?? "");
+  return found ? { first: Number(found[1]), end: Number(found[2]) + 1 } : undefined;
 }
 
 interface Timed {
@@ -208,9 +229,8 @@ function byList(list: Element, window: Window, base: string): Part[] {
     const url = join(base, segment.getAttribute("media") ?? "");
     const time = timed ? timed[place] : { start: window.start + place * each, duration: each };
     if (!url || !time) return [];
-    const [first, last] = (segment.getAttribute("mediaRange") ?? "").split("-").map(Number);
-    const range = first !== undefined && last !== undefined ? { range: { first, end: last + 1 } } : {};
-    return [{ url, start: time.start, duration: time.duration, ...range }];
+    const range = rangeOf(segment.getAttribute("mediaRange"));
+    return [{ url, start: time.start, duration: time.duration, ...(range && { range }) }];
   });
 }
 

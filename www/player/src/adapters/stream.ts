@@ -5,6 +5,7 @@ import { type HeadwaterOptions, type HeadwaterStats, Session, type Timing } from
 import type { ByteRange, Segment, Track } from "./manifest.js";
 import { readManifest, type Units } from "./mpd.js";
 import { readPlaylist } from "./playlist.js";
+import { type IndexedFile, MAX_INDEX_BYTES, readIndex } from "./sidx.js";
 
 /** A live manifest whose segments follow from the time is read again for a URL that is new, this often at most. */
 const REREAD_EVERY_MS = 500;
@@ -49,6 +50,8 @@ export class Stream {
   #listed: Map<string, boolean> | undefined;
   readonly #units: Units = new Map();
   #manifest: { text: string; url: string; live: boolean; readAt: number } | undefined;
+  /** Tracks whose files' indexes are not read yet, by the files' URLs; what reads them, once something was asked of one. */
+  readonly #unread = new Map<string, { track: Known; files: readonly IndexedFile[]; reading?: Promise<void> }>();
   #opened = false;
   #habits: RequestHabits = {};
   #media: HTMLMediaElement | undefined;
@@ -123,13 +126,23 @@ export class Stream {
 
   /** Whether `loaded` has a use for what is at `url`. */
   knows(url: string, range: ByteRange | undefined): boolean {
-    return this.#find(url, range) !== undefined;
+    return this.#find(url, range) !== undefined || this.#unread.has(withoutHash(url));
   }
 
   /** The player loaded what is at `url` by itself: its bytes are counted and shared, where they are a segment. */
   loaded(url: string, range: ByteRange | undefined, bytes: ArrayBuffer, timing: Timing): void {
     const found = this.#find(url, range);
-    if (found) this.#session.loaded(found.track.id, found.segment.sn, bytes, timing);
+    if (found) {
+      this.#session.loaded(found.track.id, found.segment.sn, bytes, timing);
+      return;
+    }
+    // A segment of a file whose index is on its way; the player may do with the bytes what it likes.
+    const reading = this.#unread.get(withoutHash(url))?.reading;
+    const copy = reading && bytes.slice(0);
+    void reading?.then(() => {
+      const late = this.#find(url, range);
+      if (late && copy) this.#session.loaded(late.track.id, late.segment.sn, copy, timing);
+    });
   }
 
   #open(url: string): void {
@@ -159,8 +172,23 @@ export class Stream {
     if (!manifest) return;
     this.#open(url);
     this.#manifest = { text, url: from, live: manifest.live, readAt: Date.now() };
-    for (const track of manifest.tracks) {
-      this.#tell({ ...track, id: typeof track.name === "string" ? track.name : track.name.key });
+    for (const { files, ...track } of manifest.tracks) {
+      const known = { ...track, id: typeof track.name === "string" ? track.name : track.name.key };
+      if (!files) this.#tell(known);
+      else if (!this.#tracks.has(known.id)) {
+        for (const file of files) this.#unread.set(withoutHash(file.url), { track: known, files });
+      }
+    }
+  }
+
+  /** Reads the indexes of a track's files, which says what its segments are. */
+  async #read(track: Known, files: readonly IndexedFile[]): Promise<void> {
+    try {
+      const indexes = await Promise.all(files.map((file) => loadIndex(file, this.#habits)));
+      const segments = indexes.flat().map((segment, sn) => ({ ...segment, sn }));
+      this.#tell({ ...track, segments });
+    } catch (error) {
+      console.warn("headwater: the index of a file cannot be read; its segments come over HTTP", error);
     }
   }
 
@@ -173,6 +201,11 @@ export class Stream {
     const plain = withoutHash(url);
     const found = this.#look(plain, range);
     if (found) return found;
+    const unread = this.#unread.get(plain);
+    if (unread && !unread.reading) {
+      const reading = this.#read(unread.track, unread.files);
+      for (const other of this.#unread.values()) if (other.track === unread.track) other.reading = reading;
+    }
     const manifest = this.#manifest;
     if (!manifest?.live || Date.now() - manifest.readAt < REREAD_EVERY_MS) return undefined;
     // Time has passed: the same text may mean more segments.
@@ -200,6 +233,18 @@ export class Stream {
     for (const one of track.segments) one.start += off;
     this.#tell(track);
   }
+}
+
+/** Loads the index of a file: what players ask for as well, but each in a way of its own. */
+async function loadIndex(file: IndexedFile, habits: RequestHabits): Promise<Omit<Segment, "sn">[]> {
+  const { url, index } = file;
+  if (index.end - index.first > MAX_INDEX_BYTES) throw new Error(`an index of ${index.end - index.first} bytes`);
+  const headers = new Headers(habits.headers);
+  headers.set("range", `bytes=${index.first}-${index.end - 1}`);
+  const response = await fetch(url, { ...habits, headers });
+  const segments = response.status === 206 ? readIndex(await response.arrayBuffer(), file) : undefined;
+  if (!segments) throw new Error(`no index at ${url} where its manifest says (status ${response.status})`);
+  return segments;
 }
 
 /** Gives a refreshed list the times of the one before. */
