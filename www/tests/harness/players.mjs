@@ -7,9 +7,13 @@ import { until } from "./wait.mjs";
 /** Playback at this speed halves the time that a test takes. */
 const RATE = 2;
 
-/** What a page of each player does: `options` is Headwater's, `video` and `src` are what is played where. */
+/**
+ * What a page of each player does: `options` is Headwater's, `video` and `src` are what is played where, `config` is what a
+ * test wants of the player besides, in its own terms, `buffer` how many seconds it is to keep.
+ */
 export const PLAYERS = {
   "hls.js 1.6": { playlist: "master.m3u8", script: hlsjs("hls16") },
+  "hls.js 1.7": { playlist: "master.m3u8", script: hlsjs("hls17") },
   "hls.js 1.6 light": { playlist: "media_0.m3u8", script: hlsjs("hls16-light") },
   "hls.js 1.7 light": { playlist: "media_0.m3u8", script: hlsjs("hls17-light") },
   "Shaka with DASH": { playlist: "stream.mpd", library: "/lib/shaka.js", script: shaka() },
@@ -19,11 +23,12 @@ export const PLAYERS = {
     library: "/lib/dash.js",
     script: `
       const { attachHeadwater } = await import("/headwater-dashjs.js");
-      const player = dashjs.MediaPlayer().create();
+      const player = (window.player = dashjs.MediaPlayer().create());
       const attached = attachHeadwater(player, options);
       player.on("error", ({ error }) => fail(error.message));
       player.initialize(video, src, true);
-      player.updateSettings({ streaming: { buffer: { bufferTimeDefault: 30, bufferTimeAtTopQuality: 30 } } });
+      player.updateSettings({ streaming: { buffer: { bufferTimeDefault: buffer, bufferTimeAtTopQuality: buffer } } });
+      if (config.protection) player.setProtectionData(config.protection);
       window.stats = () => attached.stats();`,
   },
   "Video.js with HLS": { playlist: "master.m3u8", library: "/lib/video.js", script: videojs("application/x-mpegURL") },
@@ -54,7 +59,7 @@ function hlsjs(build) {
   return `
       const { default: Hls } = await import("/lib/${build}.mjs");
       const { hls, statsOf } = await import("/headwater.js");
-      const player = new Hls(hls(options));
+      const player = (window.player = new Hls({ ...hls(options), maxBufferLength: buffer, ...config }));
       player.on(Hls.Events.ERROR, (_, data) => data.fatal && fail(data.details));
       player.loadSource(src);
       player.attachMedia(video);
@@ -65,9 +70,9 @@ function shaka() {
   return `
       const { attachHeadwater } = await import("/headwater-shaka.js");
       shaka.polyfill.installAll();
-      const player = new shaka.Player();
+      const player = (window.player = new shaka.Player());
       await player.attach(video);
-      player.configure({ streaming: { bufferingGoal: 30 } });
+      player.configure({ streaming: { bufferingGoal: buffer }, ...config });
       player.addEventListener("error", ({ detail }) => fail("shaka " + detail.code));
       const attached = attachHeadwater(player, options);
       window.stats = () => attached.stats();
@@ -77,7 +82,8 @@ function shaka() {
 function videojs(type) {
   return `
       const { attachHeadwater } = await import("/headwater-videojs.js");
-      const player = window.videojs(video, { html5: { vhs: { overrideNative: true } } });
+      window.videojs.Vhs.GOAL_BUFFER_LENGTH = buffer;
+      const player = (window.player = window.videojs(video, { html5: { vhs: { overrideNative: true } } }));
       const attached = attachHeadwater(player, options);
       player.on("error", () => fail(player.error().message));
       player.src({ src, type: "${type}" });
@@ -89,7 +95,7 @@ export async function openPlayer(browser, player, src, options, before) {
   return new PlayerPage(await browser.openPage(html(player, src, options), { before }));
 }
 
-function html({ library, script }, src, { rate = RATE, ...options }) {
+function html({ library, script, config = {}, buffer = 30 }, src, { rate = RATE, ...options }) {
   return `
     ${library ? `<script src="${library}"></script>` : ""}
     <video id="video" class="video-js" muted autoplay playsinline width="320" height="180"></video>
@@ -108,6 +114,8 @@ function html({ library, script }, src, { rate = RATE, ...options }) {
         last = time;
       });
       const options = ${JSON.stringify(options)};
+      const buffer = ${buffer};
+      const config = ${JSON.stringify(config)};
       const src = ${JSON.stringify(src)};
       try {${script}
       } catch (error) {

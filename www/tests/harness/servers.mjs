@@ -141,6 +141,13 @@ export async function makeKey(folder) {
   return { file, public: (await readFile(`${file}.pub`, "utf8")).trim() };
 }
 
+/** Writes the catalogues of a folder beside its playlists. */
+export async function signFolder(folder, key) {
+  const child = spawn(BINARIES.seed, ["sign", folder, "--key", key.file], { stdio: "ignore" });
+  const code = await new Promise((resolve, reject) => child.once("exit", resolve).once("error", reject));
+  if (code !== 0) throw new Error(`headwater-seed sign ended with ${code}`);
+}
+
 /** `headwater-seed run` on a playlist. */
 export async function startSeed({ src, signal, key, uploadCap }) {
   const cap = uploadCap ? ["--upload-cap", String(uploadCap)] : [];
@@ -170,9 +177,10 @@ export async function startStage({
   turn,
   root = SAMPLE,
   playlist = "master.m3u8",
+  answer,
 } = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), "headwater-test-"));
-  const origin = await startOrigin({ root, live });
+  const origin = await startOrigin({ root, live, answer });
   const signal = withSignal ? await startSignal(undefined, turn) : undefined;
   const key = await makeKey(folder);
   const src = `${origin.url}/${playlist}`;
