@@ -63,7 +63,8 @@ const UPLOAD_CAP: u64 = 2_500_000;
 impl Client {
     /// A client for the stream at `source`, an absolute URL. `swarm` names the swarm; where it is empty, `source` and
     /// `key` (empty for none) do. `signed` is false only where the publisher chose `integrity="open"`. Returns nothing
-    /// where no swarm can have that name. `cap` is how many bytes a second this viewer gives at most, 0 for none at all.
+    /// where no swarm can have that name. `cap` is how many bytes a second this viewer gives at most, 0 for none at all;
+    /// `memory` how many it keeps for others.
     #[must_use]
     pub fn create(
         host: Host,
@@ -72,6 +73,7 @@ impl Client {
         key: &str,
         signed: bool,
         cap: f64,
+        memory: f64,
         seed: f64,
     ) -> Option<Client> {
         let swarm = if swarm.is_empty() {
@@ -82,7 +84,12 @@ impl Client {
         let integrity = if signed { Integrity::Signed(Scope::of_swarm(&swarm)) } else { Integrity::Open };
         // `as` saturates, and makes zero of NaN.
         let cap = (cap as u64).min(UPLOAD_CAP);
-        let config = Config { uploads: cap > 0, upload_cap: Some(cap.max(1)), ..Config::viewer(integrity) };
+        let config = Config {
+            uploads: cap > 0,
+            upload_cap: Some(cap.max(1)),
+            memory_budget: memory as u64,
+            ..Config::viewer(integrity)
+        };
         Some(Self {
             engine: Engine::new(config, seed as u64, now()),
             host,

@@ -71,7 +71,19 @@ describe("a viewer", { concurrency: 3, timeout: 150_000 }, () => {
       {},
       () => Object.defineProperty(navigator, "connection", { value: { saveData: true, addEventListener() {} } }),
     ],
-    ["with a low battery", {}, () => (navigator.getBattery = async () => ({ charging: false, level: 0.1 }))],
+    [
+      "on a cellular link",
+      {},
+      () => Object.defineProperty(navigator, "connection", { value: { type: "cellular", addEventListener() {} } }),
+    ],
+    [
+      "with a low battery",
+      {},
+      () => {
+        const battery = Object.assign(new EventTarget(), { charging: false, level: 0.1 });
+        navigator.getBattery = async () => battery;
+      },
+    ],
   ]) {
     test(`${what} gives nothing, and takes no harm`, async (t) => {
       const { attributes } = await stageFor(t);
@@ -86,6 +98,99 @@ describe("a viewer", { concurrency: 3, timeout: 150_000 }, () => {
       await Promise.all([mean.close(), other.close()]);
     });
   }
+
+  for (const [what, device, spare, stop] of [
+    [
+      "whose link turns cellular",
+      () => {
+        window.device = Object.assign(new EventTarget(), { type: "wifi" });
+        Object.defineProperty(navigator, "connection", { value: window.device });
+      },
+      () => {
+        window.device.type = "cellular";
+        window.device.dispatchEvent(new Event("change"));
+      },
+      () => {
+        window.device.type = "wifi";
+        window.device.dispatchEvent(new Event("change"));
+      },
+    ],
+    [
+      "whose battery runs low",
+      () => {
+        window.device = Object.assign(new EventTarget(), { charging: false, level: 0.5 });
+        navigator.getBattery = async () => window.device;
+      },
+      () => {
+        window.device.level = 0.19;
+        window.device.dispatchEvent(new Event("levelchange"));
+      },
+      () => {
+        window.device.charging = true;
+        window.device.dispatchEvent(new Event("chargingchange"));
+      },
+    ],
+  ]) {
+    test(`${what} gives nothing from then on, until that is over`, async (t) => {
+      const { attributes } = await stageFor(t);
+      const viewer = await openAhead(attributes, { before: device });
+      const taker = async () => {
+        const other = await browser.open(attributes, { rate: 2 });
+        await other.counts("they are neighbours", ({ neighbours }) => neighbours === 1);
+        await other.playsTo(12);
+        const { viewerBytes } = await other.stats();
+        await other.close();
+        return viewerBytes;
+      };
+      assert.ok((await taker()) > 0);
+      await viewer.counts("the other one has gone", ({ neighbours }) => neighbours === 0);
+      const { uploadedBytes: given } = await viewer.stats();
+      assert.ok(given > 0);
+      await viewer.page.evaluate(spare);
+      // What it kept is gone with what it had promised: this says that it has begun anew.
+      await viewer.counts("it has begun anew", ({ heldBytes }) => heldBytes === 0);
+      assert.equal(await taker(), 0);
+      assert.equal((await viewer.stats()).uploadedBytes, given);
+      await viewer.page.evaluate(stop);
+      // It loads the stream once more, and has that to give.
+      await viewer.run(({ video }) => {
+        video.currentTime = 0;
+        window.player.trigger("hlsBufferFlushing", { startOffset: 0, endOffset: Infinity, type: null });
+      });
+      await viewer.counts("it has something again", ({ heldBytes }) => heldBytes > 300_000);
+      assert.ok((await taker()) > 0);
+      await viewer.close();
+    });
+  }
+
+  test("keeps no more for others than its device can spare", async (t) => {
+    const root = await mkdtemp(path.join(tmpdir(), "headwater-large-"));
+    t.after(() => rm(root, { recursive: true, force: true }));
+    await cp(CMAF, root, { recursive: true });
+    // A box that players skip: a mebibyte a segment, and more than thirty of them.
+    const box = Buffer.alloc(1024 * 1024);
+    box.writeUInt32BE(box.length, 0);
+    box.write("free", 4);
+    for (const name of await readdir(root)) {
+      const file = path.join(root, name);
+      if (name.endsWith(".m4s")) await writeFile(file, Buffer.concat([await readFile(file), box]));
+    }
+    const { attributes } = await stageFor(t, { root });
+    const held = async (memory) => {
+      const viewer = await browser.open(attributes, {
+        rate: 4,
+        before: `Object.defineProperty(navigator, "deviceMemory", { value: ${memory} })`,
+      });
+      await viewer.ends();
+      const { heldBytes, httpBytes } = await viewer.stats();
+      assert.ok(httpBytes > 30 * box.length, `${httpBytes} bytes were loaded`);
+      await viewer.close();
+      return heldBytes / box.length;
+    };
+    const [small, large] = [await held(0.5), await held(8)];
+    assert.ok(small > 10 && small <= 16, `${small} MiB are kept of 16`);
+    assert.ok(large > 24, `${large} MiB are kept of 128`);
+  });
 
   test("gives no more than its cap", async (t) => {
     const { attributes } = await stageFor(t);

@@ -6,25 +6,23 @@
 import type Hls from "hls.js";
 import type { ErrorData } from "hls.js";
 
+import { NOTHING } from "./client/client.js";
 import { describe, hls, sessionOf } from "./hls/adapter.js";
 import { StallWatch } from "./media.js";
 import type { HeadwaterOptions } from "./options.js";
 import type { HeadwaterStats, PeerEventDetail } from "./session.js";
 
 /** Attributes that a page gives the element and that belong to the <video>. */
-const MEDIA_ATTRIBUTES = ["controls", "autoplay", "muted", "loop", "poster", "playsinline", "preload", "crossorigin"];
+const MEDIA_ATTRIBUTES = (
+  "autopictureinpicture autoplay controls controlslist crossorigin disablepictureinpicture disableremoteplayback loop " +
+  "muted playsinline poster preload"
+).split(" ");
 
 /** Attributes that say what is played. */
 const OWN_ATTRIBUTES = ["src", "signal", "key", "integrity", "swarm", "token", "upload-cap", "ice"];
 
 /** `consent="ask"`: all is HTTP until the page says `consent="given"` in its place. */
 const CONSENT = "consent";
-
-/** What the <video> says and the element says again. None of these bubbles, so that none would leave the shadow root. */
-const MEDIA_EVENTS = (
-  "abort canplay canplaythrough durationchange emptied ended loadeddata loadedmetadata loadstart pause play playing " +
-  "progress ratechange resize seeked seeking stalled suspend timeupdate volumechange waiting"
-).split(" ");
 
 /** How often `headwaterchange` says that counters may have changed. */
 const CHANGE_EVERY_MS = 1_000;
@@ -35,6 +33,12 @@ const MAX_RECOVERIES = 4;
 
 /** Recoveries count as in a row unless playback went well for this long between them. */
 const RECOVERED_AFTER_MS = 30_000;
+
+/** hls.js's word for where a stream begins by itself. */
+const FROM_ITS_START = -1;
+
+/** Until it is played, a video without `autoplay` loads no further than is needed to show its first frame. */
+const FIRST_FRAME = { maxBufferLength: 1, maxMaxBufferLength: 1, maxBufferSize: 0 };
 
 const HLS_TYPE = "application/vnd.apple.mpegurl";
 
@@ -87,6 +91,10 @@ export class HeadwaterVideo extends Base {
   /** Counts start-up and stalls where the browser plays HLS by itself. */
   #watch: StallWatch | undefined;
   #consent: ((given: boolean) => void) | undefined;
+  /** Where playback was when the element was taken out of the page. */
+  #leftAt = FROM_ITS_START;
+  /** What the attributes say is not what is loaded. */
+  #isStale = true;
   #loaded = 0;
   #loading = false;
   #recoveries = 0;
@@ -103,9 +111,21 @@ export class HeadwaterVideo extends Base {
     this.#message.role = "alert";
     this.#message.hidden = true;
     dress(root);
-    root.append(this.video, this.#message);
-    for (const type of MEDIA_EVENTS) {
-      this.video.addEventListener(type, () => this.dispatchEvent(new Event(type)));
+    const slot = document.createElement("slot");
+    slot.hidden = true;
+    root.append(this.video, this.#message, slot);
+    // A page's own subtitles: a <video> in a shadow root sees none but its own children.
+    slot.onslotchange = () => {
+      for (const track of this.video.querySelectorAll("track")) track.remove();
+      for (const track of this.querySelectorAll(":scope>track")) this.video.append(track.cloneNode());
+    };
+    for (const handler in this.video) {
+      const type = handler.slice(2);
+      if (!handler.startsWith("on") || type === "error") continue;
+      this.video.addEventListener(type, (event) => {
+        // What media elements say stays in the shadow root, and so is said again; clicks and the like come out by themselves.
+        if (!event.bubbles && !event.composed) this.dispatchEvent(new (event.constructor as typeof Event)(type, event));
+      });
     }
     this.video.addEventListener("error", () => {
       // hls.js tells of its own errors better.
@@ -125,21 +145,26 @@ export class HeadwaterVideo extends Base {
 
   /** Bytes of segments by source, neighbours, and how playback went. */
   stats(): HeadwaterStats {
-    const none = { httpBytes: 0, seedBytes: 0, viewerBytes: 0, uploadedBytes: 0, wastedBytes: 0, neighbours: 0 };
     const played = this.#watch?.stats ?? { stalls: 0, stallMs: 0, startupMs: 0 };
-    return this.#session?.stats() ?? { ...none, ...played };
+    return this.#session?.stats() ?? { ...NOTHING, ...played };
   }
 
   connectedCallback(): void {
     this.#changing = setInterval(() => this.dispatchEvent(new Event("headwaterchange")), CHANGE_EVERY_MS);
-    this.#reload();
+    // Moved to another place in the page, it plays on.
+    if (this.#isStale) this.#reload();
   }
 
   disconnectedCallback(): void {
     clearInterval(this.#changing);
-    // Moved to another place in the page, it comes back at once.
+    // Where it is moved, it comes back at once.
     queueMicrotask(() => {
-      if (!this.isConnected) this.#unload();
+      if (this.isConnected) return;
+      this.#isStale = true;
+      const { currentTime, duration } = this.video;
+      // Of a live stream, what is on air when it comes back.
+      this.#leftAt = Number.isFinite(duration) ? currentTime : FROM_ITS_START;
+      this.#unload();
     });
   }
 
@@ -151,6 +176,8 @@ export class HeadwaterVideo extends Base {
       return;
     }
     if (OWN_ATTRIBUTES.includes(name)) {
+      if (name === "src") this.#leftAt = FROM_ITS_START;
+      this.#isStale = true;
       if (this.isConnected) this.#reload();
       return;
     }
@@ -167,6 +194,7 @@ export class HeadwaterVideo extends Base {
     queueMicrotask(() => {
       this.#loading = false;
       if (!this.isConnected) return;
+      this.#isStale = false;
       this.#unload();
       if (this.src) {
         this.#load().catch((error: unknown) => {
@@ -179,14 +207,22 @@ export class HeadwaterVideo extends Base {
   async #load(): Promise<void> {
     const load = ++this.#loaded;
     const begun = performance.now();
+    const url = new URL(this.src, document.baseURI).href;
     const Player = (globalThis as { Hls?: typeof Hls }).Hls ?? (await import("hls.js")).default;
     if (load !== this.#loaded) return;
     if (!Player.isSupported()) {
       this.#playNatively();
       return;
     }
-    const later = this.video.preload === "none" && !this.video.autoplay;
-    const player = new Player({ ...hls(this.#options()), autoStartLoad: !later });
+    const { autoplay, preload } = this.video;
+    const later = preload === "none" && !autoplay;
+    const held = !autoplay && preload !== "auto";
+    const player = new Player({
+      ...hls(this.#options()),
+      ...(held && FIRST_FRAME),
+      autoStartLoad: !later,
+      startPosition: this.#leftAt,
+    });
     this.#hls = player;
     this.#session = sessionOf(player);
     if (this.#session) {
@@ -198,14 +234,24 @@ export class HeadwaterVideo extends Base {
     player.on(Player.Events.ERROR, (_, data) => {
       if (data.fatal) this.#recover(player, data);
     });
-    if (later) {
+    if (held) {
       const start = () => {
-        if (this.#hls === player) player.startLoad();
+        const { maxBufferLength, maxMaxBufferLength, maxBufferSize } = Player.DefaultConfig;
+        Object.assign(player.config, { maxBufferLength, maxMaxBufferLength, maxBufferSize });
+        if (later && this.#hls === player) player.startLoad(this.#leftAt);
       };
       this.video.addEventListener("play", start, { once: true });
     }
     player.attachMedia(this.video);
-    player.loadSource(new URL(this.src, document.baseURI).href);
+    if (this.video.querySelector("source")) {
+      // A ManagedMediaSource, which opens only where there is something to play elsewhere as well: the playlist itself.
+      const source = document.createElement("source");
+      source.type = HLS_TYPE;
+      source.src = url;
+      this.video.append(source);
+      this.video.disableRemotePlayback = this.hasAttribute("disableremoteplayback");
+    }
+    player.loadSource(url);
   }
 
   #playNatively(): void {
@@ -265,14 +311,19 @@ export class HeadwaterVideo extends Base {
       this.#fail(data.details, describe(data));
       return;
     }
-    const wait = Math.max(0, this.#recoveredAt + RECOVER_EVERY_MS - now);
-    this.#recoveries += 1;
-    this.#recoveredAt = now + wait;
-    setTimeout(() => {
+    const retry = () => {
       if (this.#hls !== player) return;
       if (type === "mediaError") player.recoverMediaError();
       else player.startLoad();
-    }, wait);
+    };
+    if (type === "networkError" && !navigator.onLine) {
+      addEventListener("online", retry, { once: true });
+      return;
+    }
+    const wait = Math.max(0, this.#recoveredAt + RECOVER_EVERY_MS - now);
+    this.#recoveries += 1;
+    this.#recoveredAt = now + wait;
+    setTimeout(retry, wait);
   }
 
   #fail(code: string, message: string): void {
@@ -303,6 +354,12 @@ for (const { prototype } of [MediaElement, VideoElement].filter((found) => found
             },
             set(this: HeadwaterVideo, given: unknown) {
               (this.video as unknown as Media)[name] = given;
+              // What a property says of a media element, its attribute says; `muted` is only what it begins with.
+              const attribute = name.toLowerCase();
+              if (name === "muted" || !MEDIA_ATTRIBUTES.includes(attribute)) return;
+              const value = this.video.getAttribute(attribute);
+              if (value === null) this.removeAttribute(attribute);
+              else this.setAttribute(attribute, value);
             },
           }
         : { value },

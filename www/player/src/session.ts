@@ -1,7 +1,7 @@
 // One stream in one player, whichever player that is: the client's life, playlists, playhead, early segments, counters.
 // Adapters (hls/) translate a player's own notions into this.
 
-import { Client, type ClientEvent, type Timing, type TrackName } from "./client/client.js";
+import { Client, type ClientEvent, type ClientStats, NOTHING, type Timing, type TrackName } from "./client/client.js";
 import type { SegmentRequest } from "./client/http.js";
 import { bufferedTo, StallWatch } from "./media.js";
 import { type HeadwaterOptions, peersArePossible, type Settings, settingsOf } from "./options.js";
@@ -21,6 +21,9 @@ const MAX_EARLY_BYTES = 16 * 1024 * 1024;
 
 /** A segment whose start has moved by more than this on the timeline is handed over again, in seconds. */
 const MOVED_S = 0.05;
+
+/** A page that was not looked after for this long has slept: its neighbours have given it up. Hidden ones are, every minute. */
+const ASLEEP_MS = 90_000;
 
 /** A demand that has waited this long without a byte, with nothing left to play, is the player's own again. */
 const PATIENCE_MS = 8_000;
@@ -67,6 +70,8 @@ export interface HeadwaterStats {
   uploadedBytes: number;
   /** Segment bytes that came from peers and were of no use. */
   wastedBytes: number;
+  /** Segment bytes kept now, to be given to others. */
+  heldBytes: number;
   /** Peers connected now. */
   neighbours: number;
   /** Times that playback stopped for want of data. */
@@ -119,7 +124,10 @@ function isAhead(media: HTMLMediaElement, start: number, seconds: number): boole
   return bufferedTo(media.buffered, position) > position && start - position >= seconds;
 }
 
-/** Before: playback has not begun. Over: there is no client, and none will come. */
+/** What is counted over all of a session's clients; the rest is as it is now. */
+const SUMS = ["httpBytes", "seedBytes", "viewerBytes", "uploadedBytes", "wastedBytes"] as const;
+
+/** Before: playback has not begun, or has been interrupted. Over: there is no client, and none will come. */
 type Phase = "before" | "starting" | "running" | "over";
 
 export class Session<S extends PlaylistSegment = PlaylistSegment> {
@@ -129,11 +137,17 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   readonly #pending = new Set<Pending>();
   #settings: Settings | undefined;
   #phase: Phase = "before";
+  /** Counts clients that were begun or ended, so that one that comes too late is known. */
+  #starts = 0;
   /** The viewer has not agreed yet. */
   #asking: boolean;
   /** Whether the viewer has been asked. */
   #asked = false;
   #client: Client | undefined;
+  /** What clients counted that are no more. */
+  #past: ClientStats = NOTHING;
+  /** When it was last looked after, by the clock on the wall: the others stand still while a device sleeps. */
+  #lookedAt = 0;
   #early: Early[] = [];
   #earlyBytes = 0;
   /** How long the slowest of the player's own loads took, in seconds; before the first, nothing can wait. */
@@ -176,19 +190,30 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
       if (this.#phase === "before" && this.#settings) setTimeout(() => void this.#agree());
     };
     media.addEventListener("playing", begin, { signal });
-    const nudge = () => {
+    const ready = () => {
+      // What plays by itself as soon as it may is loaded from now on, whether that is soon or not.
+      if (media.autoplay) begin();
       // With `autoplay`, Firefox waits for ten seconds to play, while segments wait for the client, which waits for playback.
       const waits = media.autoplay && media.paused && media.played.length === 0;
       if (waits && media.readyState < HTMLMediaElement.HAVE_ENOUGH_DATA) media.play().catch(() => undefined);
     };
-    media.addEventListener("canplay", nudge, { signal });
+    media.addEventListener("canplay", ready, { signal });
+    // Whoever goes back to the page finds it as it was, where nothing of it is still connected.
     addEventListener(
       "pagehide",
       () => {
-        this.#give();
+        this.#rest();
       },
       { signal },
     );
+    addEventListener(
+      "pageshow",
+      () => {
+        this.#resume();
+      },
+      { signal },
+    );
+    this.#lookedAt = Date.now();
     this.#ticking = setInterval(tell, PLAYHEAD_EVERY_MS);
     if (!media.paused && media.readyState > HTMLMediaElement.HAVE_CURRENT_DATA) begin();
   }
@@ -249,16 +274,10 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   }
 
   stats(): HeadwaterStats {
-    const client = this.#client?.stats();
-    return {
-      httpBytes: this.#httpBytes + (client?.httpBytes ?? 0),
-      seedBytes: client?.seedBytes ?? 0,
-      viewerBytes: client?.viewerBytes ?? 0,
-      uploadedBytes: client?.uploadedBytes ?? 0,
-      wastedBytes: client?.wastedBytes ?? 0,
-      neighbours: client?.neighbours ?? 0,
-      ...(this.#watch?.stats ?? { stalls: 0, stallMs: 0, startupMs: 0 }),
-    };
+    const counted = { ...(this.#client?.stats() ?? NOTHING) };
+    for (const name of SUMS) counted[name] += this.#past[name];
+    counted.httpBytes += this.#httpBytes;
+    return { ...counted, ...(this.#watch?.stats ?? { stalls: 0, stallMs: 0, startupMs: 0 }) };
   }
 
   /** Starts where the viewer agrees; nothing waits for the answer. */
@@ -285,14 +304,18 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   async #start(): Promise<void> {
     if (this.#phase !== "before" || !this.#settings) return;
     this.#phase = "starting";
+    const start = (this.#starts += 1);
     try {
       const client = await Client.start(this.#settings, {
         position: () => this.#position(),
         request: (track, seq) => this.#request(track, seq),
         event: (kind, peer) => this.onpeer?.({ kind, peer: peer.toString(16).padStart(16, "0") }),
       });
-      if (!client || this.#stopped()) {
+      if (start !== this.#starts) {
         client?.close();
+        return;
+      }
+      if (!client) {
         this.#give();
         return;
       }
@@ -300,7 +323,7 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
       this.#phase = "running";
     } catch {
       // No WASM here, or the page's policy forbids it: the stream plays as it would without us.
-      this.#give();
+      if (start === this.#starts) this.#give();
       return;
     }
     for (const track of this.#tracks.values()) this.#tell(track);
@@ -309,19 +332,30 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
     for (const pending of this.#pending) this.#demand(pending);
   }
 
-  /** Whether the session ended while something was awaited. */
-  #stopped(): boolean {
-    return this.#phase === "over";
-  }
-
   /** There will be no client (any more): everything is the player's own. */
   #give(): void {
+    this.#rest();
     this.#phase = "over";
-    this.#client?.close();
     this.#early = [];
+  }
+
+  /** There is no client for now, and nothing that is open: everything is the player's own. */
+  #rest(): void {
+    this.#starts += 1;
+    this.#client?.close();
+    this.#past = this.stats();
+    this.#past.httpBytes -= this.#httpBytes;
+    this.#client = undefined;
+    if (this.#phase !== "over") this.#phase = "before";
+    for (const track of this.#tracks.values()) track.id = track.told = undefined;
     const pending = [...this.#pending];
     this.#pending.clear();
     for (const { wanted } of pending) wanted.alone();
+  }
+
+  /** Begins anew, where it had begun. */
+  #resume(): void {
+    if (this.#asked && !this.#asking) void this.#start();
   }
 
   #demand(pending: Pending): void {
@@ -397,7 +431,15 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   #tick(): void {
     const media = this.#watch?.media;
     if (!media) return;
-    if (this.#client && !this.#client.alive) this.#give();
+    const alive = this.#client?.alive;
+    const now = Date.now();
+    if (alive === false) {
+      this.#give();
+    } else if (alive === "again" || (alive && now - this.#lookedAt > ASLEEP_MS)) {
+      this.#rest();
+      this.#resume();
+    }
+    this.#lookedAt = now;
     const position = media.currentTime;
     const end = bufferedTo(media.buffered, position);
     this.#client?.playhead(position, end, media.paused || media.ended ? 0 : media.playbackRate);

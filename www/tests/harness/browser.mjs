@@ -89,9 +89,13 @@ class Viewer {
 
   /** Runs a function in the page with the element, once that is defined, and one argument. */
   async run(body, argument) {
-    const element = await this.page.waitForFunction(() => {
-      const found = document.querySelector("headwater-video");
-      return found?.video ? found : null;
+    // Not by the page's frames: one in the background has none.
+    const element = await until("the element is defined", async () => {
+      const found = await this.page.evaluateHandle(() => {
+        const element = document.querySelector("headwater-video");
+        return element?.video ? element : null;
+      });
+      return found.asElement();
     });
     return await element.evaluate(body, argument);
   }

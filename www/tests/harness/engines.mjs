@@ -75,3 +75,33 @@ export async function firefox() {
     (page, script) => page.evaluateOnNewDocument(script),
   );
 }
+
+/** What puppeteer and `FLAGS` ask of Chromium that no viewer's browser is asked for. */
+const FORGIVING = [
+  "--autoplay-policy=no-user-gesture-required",
+  "--disable-background-timer-throttling",
+  "--disable-renderer-backgrounding",
+  "--disable-backgrounding-occluded-windows",
+];
+
+/**
+ * Chromium as a viewer has it: pages are tabs of one window, of which one is in front; the timers of the others are slowed
+ * down; a page that is left is kept for going back; only what is muted plays by itself.
+ */
+export async function tabs() {
+  const browser = await puppeteer.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    headless: true,
+    args: [...FLAGS.filter((flag) => !FORGIVING.includes(flag)), "--autoplay-policy=document-user-activation-required"],
+    ignoreDefaultArgs: ["--disable-back-forward-cache", "--mute-audio", ...FORGIVING],
+  });
+  return {
+    async open(scripts) {
+      const page = await browser.newPage();
+      const messages = listen(page);
+      for (const script of scripts) await page.evaluateOnNewDocument(script);
+      return { page, messages, close: () => page.close() };
+    },
+    close: () => browser.close(),
+  };
+}

@@ -3,6 +3,7 @@
 import { initSync, type Client as Core, Client as CoreClass, trackOf, trackOfKey, type Host } from "#client";
 
 import type { Settings } from "../options.js";
+import { isSparing, memoryBudget } from "./device.js";
 import { Http, type SegmentRequest } from "./http.js";
 import { Keys } from "./keys.js";
 import { Peers } from "./peers.js";
@@ -41,8 +42,19 @@ export interface ClientStats {
   viewerBytes: number;
   uploadedBytes: number;
   wastedBytes: number;
+  heldBytes: number;
   neighbours: number;
 }
+
+export const NOTHING: Readonly<ClientStats> = {
+  httpBytes: 0,
+  seedBytes: 0,
+  viewerBytes: 0,
+  uploadedBytes: 0,
+  wastedBytes: 0,
+  heldBytes: 0,
+  neighbours: 0,
+};
 
 /** What happens in the client that a page may want to know; the order is that of `EVENT_*` in the client's Rust. */
 const EVENTS = ["neighbour", "seed", "banned", "origin-differs", "catalogue-not-signed"] as const;
@@ -98,30 +110,6 @@ function late(): Promise<never> {
   });
 }
 
-/** A battery below this, and not charging, is its owner's alone. */
-const LOW_BATTERY = 0.2;
-
-interface Device {
-  connection?: EventTarget & { saveData?: boolean; type?: string };
-  getBattery?(): Promise<{ charging: boolean; level: number }>;
-}
-
-const device = () => navigator as Device;
-
-/** Whether this device's link is one that its owner wants to be spared. */
-function isSparing(): boolean {
-  const { connection } = device();
-  return connection?.saveData === true || connection?.type === "cellular";
-}
-
-/** Whether this device's battery is to be spared, as far as the browser tells. */
-async function isBatteryLow(): Promise<boolean> {
-  const battery = await device()
-    .getBattery?.()
-    .catch(() => undefined);
-  return battery !== undefined && !battery.charging && battery.level < LOW_BATTERY;
-}
-
 export class Client implements Host {
   readonly #owner: ClientOwner;
   readonly #settings: Settings;
@@ -133,7 +121,8 @@ export class Client implements Host {
   readonly #demands = new Map<number, Demand>();
   /** The engine knows how many others there are, or that this cannot be known for now. */
   readonly #welcomed: Promise<void>;
-  readonly #listening = new AbortController();
+  /** Aborted when it is closed, and before that where what it promised holds no more. */
+  readonly #listening: AbortController;
   #demand = 0;
   #want = FIRST_WANT;
   /** Where the signalling server knows the player to be, in seconds, and since when. */
@@ -145,35 +134,36 @@ export class Client implements Host {
   #inside = false;
   #closed = false;
   #later: ((core: Core) => void)[] = [];
-  #last: ClientStats = { httpBytes: 0, seedBytes: 0, viewerBytes: 0, uploadedBytes: 0, wastedBytes: 0, neighbours: 0 };
+  #last: ClientStats = NOTHING;
 
   /** A client in its swarm, or `undefined` where this browser or these settings allow none. */
   static async start(settings: Settings, owner: ClientOwner): Promise<Client | undefined> {
     const keys = settings.signed ? await Keys.import(settings.keys) : undefined;
     if (settings.signed && !keys) return undefined;
-    const [low] = await Promise.all([isBatteryLow(), load()]);
-    const client = new Client(settings, keys, owner, low || isSparing() ? 0 : settings.uploadCap);
+    const listening = new AbortController();
+    const [sparing] = await Promise.all([isSparing(listening), load()]);
+    const client = new Client(settings, keys, owner, sparing ? 0 : settings.uploadCap, listening);
     await client.#welcomed;
     return client;
   }
 
-  private constructor(settings: Settings, keys: Keys | undefined, owner: ClientOwner, cap: number) {
+  private constructor(
+    settings: Settings,
+    keys: Keys | undefined,
+    owner: ClientOwner,
+    cap: number,
+    listening: AbortController,
+  ) {
     this.#settings = settings;
+    this.#listening = listening;
     this.#keys = keys;
     this.#owner = owner;
     const { source, swarm, signed } = settings;
     const seed = Math.floor(Math.random() * Number.MAX_SAFE_INTEGER);
-    const core = CoreClass.create(this, source, swarm, settings.keys[0] ?? "", signed, cap, seed);
+    const core = CoreClass.create(this, source, swarm, settings.keys[0] ?? "", signed, cap, memoryBudget(), seed);
     if (!core) throw new Error("no swarm can have this name");
     this.#core = core;
     this.#http = new Http((call) => this.#enter(call));
-    if (cap > 0) {
-      // What was promised to peers cannot be taken back: on a link to be spared, the rest comes over HTTP.
-      const onChange = () => {
-        if (isSparing()) this.close();
-      };
-      device().connection?.addEventListener("change", onChange, { signal: this.#listening.signal });
-    }
     this.#peers = new Peers(settings.relayOnly, {
       signal: (to, data) => {
         this.#signal.send({ type: "signal", to, data });
@@ -230,14 +220,24 @@ export class Client implements Host {
     this.#reporting = setInterval(() => {
       this.#report();
     }, REPORT_EVERY_MS);
+    addEventListener(
+      "online",
+      () => {
+        // Perhaps another network: what did not survive the change is not waited for.
+        this.#signal.again();
+        this.#peers.drop();
+      },
+      { signal: listening.signal },
+    );
     this.#soon((inner) => {
       inner.wake();
     });
   }
 
-  /** Whether it can still be asked for anything. */
-  get alive(): boolean {
-    return !this.#closed;
+  /** Whether it can still be asked for anything; `"again"` where another one should take its place. */
+  get alive(): boolean | "again" {
+    if (this.#closed) return false;
+    return this.#listening.signal.aborted ? "again" : true;
   }
 
   /** The id of the track with this media playlist, or with this key. */
@@ -305,9 +305,10 @@ export class Client implements Host {
   stats(): ClientStats {
     const counted = this.#enter((core) => core.stats());
     if (counted) {
-      const [httpBytes = 0, seedBytes = 0, viewerBytes = 0, uploadedBytes = 0, wastedBytes = 0, , neighbours = 0] =
+      const [httpBytes = 0, seedBytes = 0, viewerBytes = 0, uploadedBytes = 0, wastedBytes = 0, heldBytes = 0] =
         counted;
-      this.#last = { httpBytes, seedBytes, viewerBytes, uploadedBytes, wastedBytes, neighbours };
+      const neighbours = counted[6] ?? 0;
+      this.#last = { httpBytes, seedBytes, viewerBytes, uploadedBytes, wastedBytes, heldBytes, neighbours };
     }
     return this.#last;
   }
@@ -315,9 +316,8 @@ export class Client implements Host {
   /** Leaves the swarm; every open demand fails. */
   close(): void {
     if (this.#closed) return;
-    this.stats();
-    this.#last.neighbours = 0;
     this.#report();
+    this.#last = { ...this.#last, heldBytes: 0, neighbours: 0 };
     this.#closed = true;
     this.#listening.abort();
     clearTimeout(this.#timer);

@@ -128,17 +128,23 @@ export class Link {
     this.#pump();
   }
 
-  /** Ends the connection and detaches every listener; `linger` lets what was sent last still leave. */
-  close(linger = false): void {
+  /** Ends the connection where it is not up now. */
+  check(): void {
+    if (this.#pc.connectionState === "disconnected") this.#fail();
+  }
+
+  /** Ends the connection and detaches every listener; with `left`, which is called then, what was sent last still leaves. */
+  close(left?: () => void): void {
     clearTimeout(this.#opening);
     const channel = this.#channel;
     channel.onopen = channel.onmessage = channel.onbufferedamountlow = channel.onclose = null;
     this.#pc.onconnectionstatechange = this.#pc.onicecandidate = null;
     this.#chunks.length = 0;
     channel.close();
-    if (linger)
+    if (left)
       setTimeout(() => {
         this.#pc.close();
+        left();
       }, LINGER_MS);
     else this.#pc.close();
   }

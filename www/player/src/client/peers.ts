@@ -31,6 +31,8 @@ export class Peers {
   readonly #events: PeerEvents;
   readonly #policy: RTCIceTransportPolicy;
   readonly #links = new Map<string, Link>();
+  /** Links whose last word is on its way. */
+  readonly #leaving = new Set<Link>();
   readonly #banned = new Set<string>();
   #ice: RTCIceServer[] = [];
 
@@ -116,13 +118,20 @@ export class Peers {
     if (!link) return;
     this.#links.delete(name);
     // The engine's last word to it, why it goes, is on its way.
-    link.close(true);
+    this.#leaving.add(link);
+    link.close(() => this.#leaving.delete(link));
     this.#events.lost(name);
+  }
+
+  /** Ends the connections that are not up. */
+  drop(): void {
+    for (const link of this.#links.values()) link.check();
   }
 
   /** Ends every connection. */
   close(): void {
     for (const [peer, link] of this.#links) this.#forget(peer, link);
+    for (const link of this.#leaving) link.close();
   }
 
   #forget(peer: string, link: Link): void {

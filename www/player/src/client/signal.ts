@@ -70,6 +70,13 @@ export class Signal {
     return true;
   }
 
+  /** Joins anew, soon: the network has changed, and neither socket nor back-off mean anything. */
+  again(): void {
+    this.#failures = 0;
+    // A whole network that comes back does not come all at once.
+    if (!this.#refused) this.#again(FIRST_WAIT_MS * Math.random());
+  }
+
   /** Leaves the swarm for good. */
   close(): void {
     this.send({ type: "leave" });

@@ -1,0 +1,259 @@
+// <headwater-video> is to scripts what <video> is: attributes, properties, methods, events, parts, tracks. And it loads no more
+// than it is asked to.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+
+import { startBrowser } from "./harness/browser.mjs";
+import { startStage } from "./harness/servers.mjs";
+import { until } from "./harness/wait.mjs";
+
+/** What wrappers of media elements pass on, as media-chrome needs it: the events, those of Safari left out, and the attributes. */
+const EVENTS = (
+  "abort canplay canplaythrough durationchange emptied encrypted ended error loadeddata loadedmetadata loadstart pause " +
+  "play playing progress ratechange seeked seeking stalled suspend timeupdate volumechange waiting waitingforkey resize " +
+  "enterpictureinpicture leavepictureinpicture"
+).split(" ");
+const ATTRIBUTES = (
+  "autopictureinpicture disablepictureinpicture disableremoteplayback autoplay controls controlslist crossorigin loop muted " +
+  "playsinline poster preload"
+).split(" ");
+
+/** The sample's segments last two seconds; a first one and what goes with it. */
+const A_SEGMENT = 250_000;
+
+describe("the element", { concurrency: 2, timeout: 120_000 }, () => {
+  let browser;
+  let stage;
+
+  before(async () => {
+    [browser, stage] = [await startBrowser(), await startStage()];
+  });
+  after(async () => {
+    await browser?.close();
+    await stage?.close();
+  });
+
+  const page = async (body, options) => {
+    const opened = await browser.openPage(`<script type="module" src="/headwater.js"></script>${body}`, options);
+    await opened.page.waitForFunction(() => customElements.get("headwater-video"));
+    return opened;
+  };
+
+  test("has the attributes, properties, methods and constants of a video", async () => {
+    const { page: tab, close } = await page("<headwater-video></headwater-video>");
+    const seen = await tab.evaluate((attributes) => {
+      const [element, native] = [document.querySelector("headwater-video"), document.createElement("video")];
+      const names = new Set();
+      for (let from = HTMLVideoElement.prototype; from !== HTMLElement.prototype; from = Object.getPrototypeOf(from)) {
+        for (const name of Object.getOwnPropertyNames(from)) names.add(name);
+      }
+      const differ = [...names].filter(
+        (name) => name !== "constructor" && typeof element[name] !== typeof native[name],
+      );
+      const lost = attributes.filter((name) => {
+        element.setAttribute(name, "");
+        return !element.video.hasAttribute(name);
+      });
+      const kept = attributes.filter((name) => {
+        element.removeAttribute(name);
+        return element.video.hasAttribute(name);
+      });
+      // What a property says its attribute says, as on a video.
+      const unreflected = Object.entries({
+        autoplay: true,
+        controls: true,
+        loop: true,
+        playsInline: true,
+        poster: "p.png",
+        preload: "none",
+        crossOrigin: "anonymous",
+        disablePictureInPicture: true,
+        disableRemotePlayback: true,
+      }).filter(([name, value]) => {
+        element[name] = native[name] = value;
+        const attribute = name.toLowerCase();
+        return element.getAttribute(attribute) !== native.getAttribute(attribute) || element[name] !== native[name];
+      });
+      element.muted = true;
+      element.volume = 0.5;
+      element.playbackRate = 1.5;
+      const { muted, volume, playbackRate } = element.video;
+      const parts = [...element.shadowRoot.querySelectorAll("[part]")].map(({ part }) => part.value);
+      const attribute = element.hasAttribute("muted");
+      return { count: names.size, differ, lost, kept, unreflected, muted, attribute, volume, playbackRate, parts };
+    }, ATTRIBUTES);
+    assert.ok(seen.count > 50);
+    const { differ, lost, kept, unreflected } = seen;
+    assert.deepEqual({ differ, lost, kept, unreflected }, { differ: [], lost: [], kept: [], unreflected: [] });
+    assert.deepEqual([seen.muted, seen.attribute, seen.volume, seen.playbackRate], [true, false, 0.5, 1.5]);
+    assert.deepEqual(seen.parts, ["video", "error"]);
+    await close();
+  });
+
+  test("says what the video in it says, as an event of the same kind that does not bubble", async () => {
+    const { page: tab, close } = await page("<headwater-video></headwater-video>");
+    const seen = await tab.evaluate((events) => {
+      const element = document.querySelector("headwater-video");
+      const missed = [];
+      for (const type of events) {
+        let heard;
+        element.addEventListener(type, (event) => (heard = event), { once: true });
+        const Kind = type === "encrypted" ? MediaEncryptedEvent : Event;
+        element.video.dispatchEvent(new Kind(type, { initDataType: "cenc", initData: new ArrayBuffer(4) }));
+        const told = type !== "encrypted" || (heard?.initDataType === "cenc" && heard.initData.byteLength === 4);
+        // An error has to be there to be told of.
+        if (type !== "error" && (!heard || heard.target !== element || heard.bubbles || !told)) missed.push(type);
+      }
+      // A click comes out by itself, once.
+      let clicks = 0;
+      element.addEventListener("click", () => (clicks += 1));
+      element.video.dispatchEvent(new MouseEvent("click", { bubbles: true, composed: true }));
+      if (clicks !== 1) missed.push(`${clicks} clicks`);
+      return missed;
+    }, EVENTS);
+    assert.deepEqual(seen, []);
+    await close();
+  });
+
+  test("shows the page's own subtitles, those that come later too", async () => {
+    browser.pages.pages.set("/words.vtt", "WEBVTT\n\n00:00.000 --> 00:10.000\nhello\n");
+    const { page: tab, close } = await page(
+      `<headwater-video src="${stage.src}"><track kind="subtitles" src="/words.vtt" srclang="en" default /></headwater-video>`,
+    );
+    const cues = () =>
+      tab.evaluate(() => [...document.querySelector("headwater-video").textTracks].map((track) => track.cues?.length));
+    await until("its words are there", async () => (await cues())[0] === 1);
+    await tab.evaluate(() => {
+      const track = Object.assign(document.createElement("track"), {
+        kind: "subtitles",
+        srclang: "de",
+        src: "/words.vtt",
+      });
+      document.querySelector("headwater-video").append(track);
+    });
+    await until("both are there", async () => (await cues()).length === 2);
+    await close();
+  });
+
+  test("without autoplay loads a segment and no more before it is played, with preload=none nothing", async () => {
+    const attributes = { src: stage.src, signal: stage.signal.url, integrity: "open" };
+    const open = (more) =>
+      page(
+        `<headwater-video muted ${Object.entries({ ...attributes, ...more })
+          .map(([name, value]) => `${name}="${value}"`)
+          .join(" ")}></headwater-video>`,
+      );
+    const look = (tab) =>
+      tab.evaluate(() => {
+        const { video, ...element } = document.querySelector("headwater-video");
+        const end = video.buffered.length > 0 ? video.buffered.end(0) : 0;
+        return { ...element, ...document.querySelector("headwater-video").stats(), state: video.readyState, end };
+      });
+    for (const [preload, most] of [
+      ["metadata", A_SEGMENT],
+      ["none", 0],
+    ]) {
+      const { page: tab, close } = await open({ preload });
+      const quiet = await until("it has come to rest", async () => {
+        const before = await look(tab);
+        await new Promise((resolve) => setTimeout(resolve, 1500));
+        const now = await look(tab);
+        return now.httpBytes === before.httpBytes && (preload === "none" || now.state >= 2) && now;
+      });
+      assert.ok(quiet.httpBytes <= most && quiet.end <= 4 && quiet.neighbours === 0, JSON.stringify(quiet));
+      await tab.evaluate(() => document.querySelector("headwater-video").play());
+      const played = await until("it plays with a buffer as long as ever", async () => {
+        const now = await look(tab);
+        return now.end > 15 && now;
+      });
+      assert.ok(played.startupMs > 0 && played.stalls === 0, JSON.stringify(played));
+      await close();
+    }
+  });
+
+  test("with autoplay is in the swarm as soon as it can play, though it may not play by itself", async () => {
+    const refused = () => {
+      // As a browser that lets nothing play by itself.
+      addEventListener("loadedmetadata", ({ target }) => target.pause(), true);
+      HTMLMediaElement.prototype.play = () => Promise.reject(new DOMException("no gesture", "NotAllowedError"));
+    };
+    const attributes = { src: stage.src, signal: stage.signal.url, integrity: "open" };
+    const helper = await browser.open(attributes);
+    await helper.playsTo(4);
+    const viewer = await browser.open(attributes, { before: refused });
+    await viewer.counts("what is ahead comes from the other viewer", ({ viewerBytes }) => viewerBytes > 300_000);
+    const seen = await viewer.run(({ paused, played }) => [paused, played.length]);
+    assert.deepEqual(seen, [true, 0]);
+    await viewer.close();
+    await helper.close();
+  });
+
+  test("plays through a ManagedMediaSource, and leaves the playlist itself to AirPlay", async () => {
+    const managed = () => {
+      const { MediaSource, SourceBuffer } = window;
+      window.ManagedMediaSource = class ManagedMediaSource extends MediaSource {
+        streaming = true;
+        constructor() {
+          super();
+          window.source = this;
+          this.addEventListener("sourceopen", () => {
+            // As its specification has it: it opens only where playback elsewhere is off, or has something to play.
+            const { video } = document.querySelector("headwater-video");
+            const elsewhere = [...video.querySelectorAll("source")].some(
+              ({ type }) => type !== "" && type !== "video/mp4",
+            );
+            window.mayOpen = video.disableRemotePlayback || elsewhere;
+          });
+        }
+        stream(on) {
+          this.streaming = on;
+          this.dispatchEvent(new Event(on ? "startstreaming" : "endstreaming"));
+        }
+      };
+      window.ManagedSourceBuffer = SourceBuffer;
+      delete window.MediaSource;
+    };
+    const attributes = { src: stage.src, signal: stage.signal.url, integrity: "open" };
+    const short = { maxBufferLength: 6, maxMaxBufferLength: 6 };
+    const { page: tab, close } = await browser.open(attributes, { before: managed, hls: short });
+    const look = () =>
+      tab.evaluate(() => {
+        const { video } = document.querySelector("headwater-video");
+        const sources = [...video.querySelectorAll("source")].map(({ src, type }) => [
+          src.replace(/^blob:.*/, "blob:"),
+          type,
+        ]);
+        const end = video.buffered.length > 0 ? video.buffered.end(0) : 0;
+        const { currentTime: time, disableRemotePlayback: alone } = video;
+        return {
+          time,
+          end,
+          alone,
+          sources,
+          mayOpen: window.mayOpen,
+          stats: document.querySelector("headwater-video").stats(),
+        };
+      });
+    const playing = await until("it plays", async () => {
+      const now = await look();
+      return now.time > 3 && now;
+    });
+    assert.equal(playing.sources[0][0], "blob:");
+    assert.deepEqual(playing.sources[1], [stage.src, "application/vnd.apple.mpegurl"]);
+    assert.deepEqual([playing.mayOpen, playing.alone], [true, false]);
+    // The browser says when it wants media: not before is any loaded.
+    await tab.evaluate(() => window.source.stream(false));
+    const { end } = await until("nothing is on its way any more", async () => {
+      const before = await look();
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+      const now = await look();
+      return now.end === before.end && now;
+    });
+    await until("it has played some of it", async () => (await look()).time > playing.time + 3);
+    assert.equal((await look()).end, end);
+    await tab.evaluate(() => window.source.stream(true));
+    await until("it loads again", async () => (await look()).end > end);
+    await close();
+  });
+});
