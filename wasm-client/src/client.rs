@@ -66,6 +66,7 @@ impl Client {
     /// where no swarm can have that name. `cap` is how many bytes a second this viewer gives at most, 0 for none at all;
     /// `memory` how many it keeps for others.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "an object in their place would cost every page more glue")]
     pub fn create(
         host: Host,
         source: &str,

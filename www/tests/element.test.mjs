@@ -246,7 +246,7 @@ describe("the element", { concurrency: 2, timeout: 120_000 }, () => {
     await tab.evaluate(() => window.source.stream(false));
     const { end } = await until("nothing is on its way any more", async () => {
       const before = await look();
-      await new Promise((resolve) => setTimeout(resolve, 1000));
+      await new Promise((resolve) => setTimeout(resolve, 2500));
       const now = await look();
       return now.end === before.end && now;
     });

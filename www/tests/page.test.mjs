@@ -142,10 +142,10 @@ describe("a page", { concurrency: 1, timeout: 200_000 }, () => {
     const other = await open(browser, attributes, { hls: {} });
     await other.playsTo(4);
     const { page, close, ...viewer } = await open(tabbed, attributes);
-    const stats = () => page.evaluate(() => document.querySelector("headwater-video").stats());
+    const stats = () => page.evaluate(() => document.querySelector("headwater-video").stats?.());
     const met = await until("they share", async () => {
       const now = await stats();
-      return now.viewerBytes > 100_000 && now;
+      return now?.viewerBytes > 100_000 && now;
     });
     await page.evaluate(() => {
       addEventListener("pagehide", () => (window.left = [window.open.sockets.size, window.open.connections.size]));
@@ -182,6 +182,7 @@ describe("a page", { concurrency: 1, timeout: 200_000 }, () => {
       const { now } = Date;
       Date.now = () => now() + night;
     }, NIGHT_MS);
+    await until("it has joined anew", async () => (await counted(viewer)).joins > before.joins);
     await viewer.counts(
       "they share again",
       (stats) => stats.neighbours === 1 && stats.viewerBytes > viewerBytes + 99_999,
