@@ -216,7 +216,9 @@ describe("the element", { concurrency: 2, timeout: 120_000 }, () => {
     };
     const attributes = { src: stage.src, signal: stage.signal.url, integrity: "open" };
     const short = { maxBufferLength: 6, maxMaxBufferLength: 6 };
-    const { page: tab, close } = await browser.open(attributes, { before: managed, hls: short });
+    const viewer = await browser.open(attributes, { before: managed, hls: short });
+    const { page: tab } = viewer;
+    await viewer.run(() => undefined);
     const look = () =>
       tab.evaluate(() => {
         const { video } = document.querySelector("headwater-video");
@@ -254,6 +256,6 @@ describe("the element", { concurrency: 2, timeout: 120_000 }, () => {
     assert.equal((await look()).end, end);
     await tab.evaluate(() => window.source.stream(true));
     await until("it loads again", async () => (await look()).end > end);
-    await close();
+    await viewer.close();
   });
 });
