@@ -91,19 +91,23 @@ describe("the element", { concurrency: 2, timeout: 120_000 }, () => {
     await close();
   });
 
-  test("says what the video in it says, as an event of the same kind that does not bubble", async () => {
+  test("says what the video in it says, once, as an event of the same kind", async () => {
     const { page: tab, close } = await page("<headwater-video></headwater-video>");
     const seen = await tab.evaluate((events) => {
       const element = document.querySelector("headwater-video");
       const missed = [];
       for (const type of events) {
-        let heard;
-        element.addEventListener(type, (event) => (heard = event), { once: true });
+        const all = [];
+        element.addEventListener(type, (event) => all.push(event));
         const Kind = type === "encrypted" ? MediaEncryptedEvent : Event;
-        element.video.dispatchEvent(new Kind(type, { initDataType: "cenc", initData: new ArrayBuffer(4) }));
-        const told = type !== "encrypted" || (heard?.initDataType === "cenc" && heard.initData.byteLength === 4);
+        // These two bubble, and still do not leave a shadow root.
+        const bubbles = type.endsWith("pictureinpicture");
+        element.video.dispatchEvent(new Kind(type, { bubbles, initDataType: "cenc", initData: new ArrayBuffer(4) }));
         // An error has to be there to be told of.
-        if (type !== "error" && (!heard || heard.target !== element || heard.bubbles || !told)) missed.push(type);
+        if (type === "error") continue;
+        const [heard] = all;
+        const told = type !== "encrypted" || (heard?.initDataType === "cenc" && heard.initData.byteLength === 4);
+        if (all.length !== 1 || heard.target !== element || heard.bubbles !== bubbles || !told) missed.push(type);
       }
       // A click comes out by itself, once.
       let clicks = 0;
@@ -133,7 +137,71 @@ describe("the element", { concurrency: 2, timeout: 120_000 }, () => {
       document.querySelector("headwater-video").append(track);
     });
     await until("both are there", async () => (await cues()).length === 2);
+    const left = await tab.evaluate(async () => {
+      const element = document.querySelector("headwater-video");
+      // As hls.js does it for a stream's own subtitles.
+      element.video.append(Object.assign(document.createElement("track"), { id: "of the stream" }));
+      const [first] = element.video.textTracks;
+      const changed = () =>
+        new Promise((resolve) => element.shadowRoot.querySelector("slot").addEventListener("slotchange", resolve));
+      const added = changed();
+      element.append(document.createElement("p"));
+      await added;
+      const kept = element.video.textTracks[0] === first;
+      const removed = changed();
+      element.querySelector("track").remove();
+      await removed;
+      return [kept, ...[...element.video.querySelectorAll("track")].map(({ id, srclang }) => id || srclang)];
+    });
+    assert.deepEqual(left, [true, "de", "of the stream"]);
     await close();
+  });
+
+  for (const preload of ["metadata", "none"]) {
+    test(`with preload=${preload} plays on when play() comes with src, before the player is there`, async () => {
+      const { page: tab, close } = await page(`<headwater-video muted preload="${preload}"></headwater-video>`);
+      const look = () => tab.evaluate(() => document.querySelector("headwater-video").currentTime);
+      // The second time hls.js is there at once, and something is playing.
+      for (const src of [stage.src, `${stage.src}?again`]) {
+        const played = tab.evaluate((url) => {
+          const element = document.querySelector("headwater-video");
+          element.src = url;
+          return element.play();
+        }, src);
+        await played;
+        await until("it has begun anew", async () => (await look()) < 3);
+        await until("it plays on beyond the first segments", async () => (await look()) > 6);
+      }
+      await close();
+    });
+  }
+
+  test("goes on where it was when its token is renewed, and a live stream with what is on air", async (t) => {
+    const live = await startStage({ t, live: { window: 8 }, signal: false });
+    const renewed = async (src, at, past) => {
+      const { page: tab, close } = await page(`<headwater-video autoplay muted src="${src}"></headwater-video>`);
+      const look = () => tab.evaluate(() => document.querySelector("headwater-video").currentTime);
+      await until("it plays", async () => (await look()) > 0.5);
+      if (at !== undefined)
+        await tab.evaluate((time) => (document.querySelector("headwater-video").currentTime = time), at);
+      await until("it plays from there", async () => (await look()) > past);
+      const before = await tab.evaluate(() => {
+        const element = document.querySelector("headwater-video");
+        const { currentTime } = element;
+        element.setAttribute("token", "renewed");
+        window.times = [];
+        element.video.addEventListener("playing", () => window.times.push(element.currentTime), { once: true });
+        return currentTime;
+      });
+      const [after] = await until("it plays again", () => tab.evaluate(() => window.times.length > 0 && window.times));
+      await until("it plays on", async () => (await look()) > after + 3);
+      await close();
+      return { before, after };
+    };
+    const { before, after } = await renewed(stage.src, 20, 21);
+    assert.ok(Math.abs(after - before) < 1, `it left at ${before} s and went on at ${after} s`);
+    // Past the end of what a player that comes anew sees as 16 seconds from 0.
+    await renewed(live.src, undefined, 17);
   });
 
   test("without autoplay loads a segment and no more before it is played, with preload=none nothing", async () => {
@@ -146,9 +214,11 @@ describe("the element", { concurrency: 2, timeout: 120_000 }, () => {
       );
     const look = (tab) =>
       tab.evaluate(() => {
-        const { video, ...element } = document.querySelector("headwater-video");
-        const end = video.buffered.length > 0 ? video.buffered.end(0) : 0;
-        return { ...element, ...document.querySelector("headwater-video").stats(), state: video.readyState, end };
+        const element = document.querySelector("headwater-video");
+        const { buffered, readyState: state, src } = element.video;
+        const end = buffered.length > 0 ? buffered.end(0) : 0;
+        // What hls.js gives the video to play says that hls.js is there.
+        return { ...element.stats(), state, end, there: src.startsWith("blob:") };
       });
     for (const [preload, most] of [
       ["metadata", A_SEGMENT],
@@ -159,7 +229,8 @@ describe("the element", { concurrency: 2, timeout: 120_000 }, () => {
         const before = await look(tab);
         await new Promise((resolve) => setTimeout(resolve, 1500));
         const now = await look(tab);
-        return now.httpBytes === before.httpBytes && (preload === "none" || now.state >= 2) && now;
+        const ready = preload === "none" ? before.there : before.state >= 2;
+        return ready && now.httpBytes === before.httpBytes && now;
       });
       assert.ok(quiet.httpBytes <= most && quiet.end <= 4 && quiet.neighbours === 0, JSON.stringify(quiet));
       await tab.evaluate(() => document.querySelector("headwater-video").play());
@@ -246,12 +317,12 @@ describe("the element", { concurrency: 2, timeout: 120_000 }, () => {
     assert.deepEqual([playing.mayOpen, playing.alone], [true, false]);
     // The browser says when it wants media: not before is any loaded.
     await tab.evaluate(() => window.source.stream(false));
-    const { end } = await until("nothing is on its way any more", async () => {
-      const before = await look();
-      await new Promise((resolve) => setTimeout(resolve, 2500));
-      const now = await look();
-      return now.end === before.end && now;
-    });
+    await until("nothing is on its way any more", () =>
+      tab.evaluate(() =>
+        Object.values(window.player.inFlightFragments).every(({ state }) => /IDLE|STOPPED/.test(state)),
+      ),
+    );
+    const { end } = await look();
     await until("it has played some of it", async () => (await look()).time > playing.time + 3);
     assert.equal((await look()).end, end);
     await tab.evaluate(() => window.source.stream(true));

@@ -91,7 +91,7 @@ export class HeadwaterVideo extends Base {
   /** Counts start-up and stalls where the browser plays HLS by itself. */
   #watch: StallWatch | undefined;
   #consent: ((given: boolean) => void) | undefined;
-  /** Where playback was when the element was taken out of the page. */
+  /** Where playback was when it was unloaded. */
   #leftAt = FROM_ITS_START;
   /** What the attributes say is not what is loaded. */
   #isStale = true;
@@ -99,6 +99,8 @@ export class HeadwaterVideo extends Base {
   #loading = false;
   #recoveries = 0;
   #recoveredAt = -Infinity;
+  /** Listeners that what is loaded needs end with it. */
+  #unloading = new AbortController();
   #changing: ReturnType<typeof setInterval> | undefined;
 
   constructor() {
@@ -115,16 +117,25 @@ export class HeadwaterVideo extends Base {
     slot.hidden = true;
     root.append(this.video, this.#message, slot);
     // A page's own subtitles: a <video> in a shadow root sees none but its own children.
+    // hls.js has tracks there as well, and those are its own.
+    const copies = new Map<Element, Element>();
     slot.onslotchange = () => {
-      for (const track of this.video.querySelectorAll("track")) track.remove();
-      for (const track of this.querySelectorAll(":scope>track")) this.video.append(track.cloneNode());
+      for (const [track, copy] of copies) {
+        if (track.parentNode !== this && copies.delete(track)) copy.remove();
+      }
+      for (const track of this.querySelectorAll(":scope>track")) {
+        if (copies.has(track)) continue;
+        const copy = track.cloneNode() as Element;
+        copies.set(track, copy);
+        this.video.append(copy);
+      }
     };
     for (const handler in this.video) {
       const type = handler.slice(2);
       if (!handler.startsWith("on") || type === "error") continue;
       this.video.addEventListener(type, (event) => {
         // What media elements say stays in the shadow root, and so is said again; clicks and the like come out by themselves.
-        if (!event.bubbles && !event.composed) this.dispatchEvent(new (event.constructor as typeof Event)(type, event));
+        if (!event.composed) this.dispatchEvent(new (event.constructor as typeof Event)(type, event));
       });
     }
     this.video.addEventListener("error", () => {
@@ -161,9 +172,6 @@ export class HeadwaterVideo extends Base {
     queueMicrotask(() => {
       if (this.isConnected) return;
       this.#isStale = true;
-      const { currentTime, duration } = this.video;
-      // Of a live stream, what is on air when it comes back.
-      this.#leftAt = Number.isFinite(duration) ? currentTime : FROM_ITS_START;
       this.#unload();
     });
   }
@@ -176,9 +184,9 @@ export class HeadwaterVideo extends Base {
       return;
     }
     if (OWN_ATTRIBUTES.includes(name)) {
-      if (name === "src") this.#leftAt = FROM_ITS_START;
       this.#isStale = true;
       if (this.isConnected) this.#reload();
+      if (name === "src") this.#leftAt = FROM_ITS_START;
       return;
     }
     if (value === null) this.video.removeAttribute(name);
@@ -191,11 +199,12 @@ export class HeadwaterVideo extends Base {
   #reload(): void {
     if (this.#loading) return;
     this.#loading = true;
+    // At once, as a <video> does it: a play() that comes next is for what is loaded then.
+    this.#unload();
     queueMicrotask(() => {
       this.#loading = false;
       if (!this.isConnected) return;
       this.#isStale = false;
-      this.#unload();
       if (this.src) {
         this.#load().catch((error: unknown) => {
           this.#fail("unsupported", error instanceof Error ? error.message : String(error));
@@ -214,9 +223,10 @@ export class HeadwaterVideo extends Base {
       this.#playNatively();
       return;
     }
-    const { autoplay, preload } = this.video;
-    const later = preload === "none" && !autoplay;
-    const held = !autoplay && preload !== "auto";
+    const { autoplay, paused, preload } = this.video;
+    // Who called play() while hls.js was on its way does not wait for another.
+    const held = !autoplay && paused && preload !== "auto";
+    const later = held && preload === "none";
     const player = new Player({
       ...hls(this.#options()),
       ...(held && FIRST_FRAME),
@@ -238,9 +248,9 @@ export class HeadwaterVideo extends Base {
       const start = () => {
         const { maxBufferLength, maxMaxBufferLength, maxBufferSize } = Player.DefaultConfig;
         Object.assign(player.config, { maxBufferLength, maxMaxBufferLength, maxBufferSize });
-        if (later && this.#hls === player) player.startLoad(this.#leftAt);
+        if (later) player.startLoad(this.#leftAt);
       };
-      this.video.addEventListener("play", start, { once: true });
+      this.video.addEventListener("play", start, { once: true, signal: this.#unloading.signal });
     }
     player.attachMedia(this.video);
     if (this.video.querySelector("source")) {
@@ -285,7 +295,12 @@ export class HeadwaterVideo extends Base {
   }
 
   #unload(): void {
+    const { currentTime, readyState } = this.video;
+    // Of a live stream, what is on air when it comes back; hls.js has it last as long as it is known, not for ever.
+    if (readyState > 0) this.#leftAt = this.#hls?.latestLevelDetails?.live ? FROM_ITS_START : currentTime;
     this.#loaded += 1;
+    this.#unloading.abort();
+    this.#unloading = new AbortController();
     this.#message.hidden = true;
     this.#watch?.close();
     this.#hls?.destroy();
@@ -312,18 +327,22 @@ export class HeadwaterVideo extends Base {
       return;
     }
     const retry = () => {
+      clearTimeout(timer);
+      removeEventListener("online", retry);
       if (this.#hls !== player) return;
       if (type === "mediaError") player.recoverMediaError();
       else player.startLoad();
     };
+    let wait = RECOVERED_AFTER_MS;
     if (type === "networkError" && !navigator.onLine) {
-      addEventListener("online", retry, { once: true });
-      return;
+      // A server on the same network may be there all the same, and `online` never come.
+      addEventListener("online", retry, { signal: this.#unloading.signal });
+    } else {
+      wait = Math.max(0, this.#recoveredAt + RECOVER_EVERY_MS - now);
+      this.#recoveries += 1;
+      this.#recoveredAt = now + wait;
     }
-    const wait = Math.max(0, this.#recoveredAt + RECOVER_EVERY_MS - now);
-    this.#recoveries += 1;
-    this.#recoveredAt = now + wait;
-    setTimeout(retry, wait);
+    const timer = setTimeout(retry, wait);
   }
 
   #fail(code: string, message: string): void {
