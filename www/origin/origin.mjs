@@ -276,7 +276,7 @@ class Origin {
       const index = Math.min(Number(asked.get("_HLS_part") ?? count - 1), count - 1);
       if (!(await this.#reached(vod, partEnd(vod, parts, sequence, index)))) return undefined;
     }
-    const { parts: target, holdBack = target * HOLD_BACK_PARTS } = this.#live;
+    const { parts: longest, holdBack = longest * HOLD_BACK_PARTS, target = longest } = this.#live;
     const partNameOf = (sequence, index) => nameOf(`${sequence}.${index}`, vod.segments[0].uri);
     const elapsed = this.#elapsed(vod);
     return lowLatencyPlaylist(vod, { ...this.#live, elapsed, nameOf, parts, target, holdBack, partNameOf });
@@ -382,12 +382,14 @@ function drained(response) {
 /**
  * Starts an origin on a folder.
  * @param {{ root: string, port?: number, host?: string, cacheControl?: string,
- *   live?: boolean | { window?: number, startAt?: number, parts?: number, holdBack?: number, padding?: number },
+ *   live?: boolean | { window?: number, startAt?: number, parts?: number, holdBack?: number, padding?: number,
+ *     target?: number },
  *   observe?: (pathname: string, headers: object) => void,
  *   answer?: (pathname: string, query: URLSearchParams, request: object) => object | undefined }} options
  *   `port` 0 takes a free one; `live` presents every media playlist as a sliding window of `window` segments (8) that
  *   began at `startAt` (ms since the epoch), as LL-HLS with parts of at most `parts` seconds where that is given, which
- *   players stay `holdBack` seconds behind, each heavier by `padding` bytes; `cacheControl` defaults to no-store, so that every request is counted;
+ *   players stay `holdBack` seconds behind, each heavier by `padding` bytes, where the playlist may
+ *   lie that they are of at most `target`; `cacheControl` defaults to no-store, so that every request is counted;
  *   `observe` hears of each request; `answer` may answer it: `{ type, size, text }`, `{ status }` to refuse it.
  */
 export async function startOrigin({ port = 0, host = "127.0.0.1", ...options }) {

@@ -354,6 +354,8 @@ describe("streams", { concurrency: 3, timeout: 200_000 }, () => {
   for (const [why, live, integrity] of [
     ["that are needed at once", { window: 4, parts: 0.4 }, "open"],
     ["that nobody signed", { window: 4, parts: 0.4, holdBack: 2.2 }, "signed"],
+    // Two of them would have one number: tests/parts.test.mjs.
+    ["half as long as their target", { window: 4, parts: 0.4, holdBack: 2.2, target: 0.8 }, "open"],
   ]) {
     test(`LL-HLS: parts ${why} are the player's own`, async (t) => {
       const stage = await startStage({ t, root: CMAF, live, seed: integrity === "signed" });

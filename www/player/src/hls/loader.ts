@@ -153,11 +153,13 @@ class HeadwaterLoader implements FragmentLoader {
   }
 }
 
-/** What the session calls a fragment or a part; nothing where it is no media. A part that is not shared has no number. */
+/** What the session calls a fragment or a part; nothing where it is no media. A part without a number is counted, and no more. */
 function nameOf({ frag, part }: FragmentLoaderContext): { playlist: string; sn: number } | undefined {
   const { baseurl, sn } = frag;
   if (typeof sn !== "number") return undefined;
-  return part ? { playlist: baseurl + PARTS, sn: numbers.get(part) ?? -1 } : { playlist: baseurl, sn };
+  if (!part) return { playlist: baseurl, sn };
+  const number = numbers.get(part);
+  return number === undefined ? { playlist: "", sn } : { playlist: baseurl + PARTS, sn: number };
 }
 
 function reset(stats: LoaderStats): void {

@@ -38,6 +38,8 @@ export function tellParts(
   if (!partList || (latency ?? partHoldBack) - partTarget < LEAST_SLACK_S) return;
   // No segment has more: a target duration is rounded.
   const most = Math.ceil((targetduration + 0.5) / (LEAST * partTarget));
+  // But for packagers that heed no target, or name none: two parts would have one number.
+  if (!partTarget || partList.some(({ index }) => index >= most)) return;
   const parts = partList.map((part) => {
     const { fragment: frag, index, start, duration } = part;
     const sn = frag.sn * most + index;
