@@ -81,6 +81,27 @@ function slowTimers() {
   };
 }
 
+/** Leaves the page as soon as its first socket is made, while the client is still starting. */
+function leaveAtOnce() {
+  const Spied = window.WebSocket;
+  window.WebSocket = class extends Spied {
+    constructor(url) {
+      super(url);
+      window.WebSocket = Spied;
+      queueMicrotask(() => {
+        dispatchEvent(new Event("pagehide"));
+        window.left = [window.open.sockets.size];
+      });
+    }
+  };
+}
+
+/** A link that the test can change. */
+function pretendLink() {
+  window.device = Object.assign(new EventTarget(), { type: "wifi" });
+  Object.defineProperty(navigator, "connection", { value: window.device });
+}
+
 /** How often a timer of 50 ms comes in a second of the page. */
 const ticks = ({ page }) =>
   page.evaluate(async () => {
@@ -256,6 +277,49 @@ describe("a page", { concurrency: 1, timeout: 200_000 }, () => {
     const { time } = await viewer.playback();
     assert.ok(time >= at - 1 && time < at + 20, `it left at ${at} s and goes on at ${time} s`);
     await viewer.playsTo(at + 3);
+    await Promise.all([viewer.close(), other.close()]);
+  });
+
+  test("that is left while the client starts has nothing open, and shares when one goes back to it", async (t) => {
+    const { attributes } = await stageFor(t);
+    const other = await open(browser, attributes, { hls: {} });
+    await other.playsTo(4);
+    // A browser that never tells of its battery is not waited for.
+    const silent = "navigator.getBattery = () => new Promise(() => {});";
+    const viewer = await open(browser, attributes, { before: `(${spy})();(${leaveAtOnce})();${silent}` });
+    assert.deepEqual(await until("it was left", () => viewer.page.evaluate(() => window.left)), [0]);
+    const { time } = await viewer.playback();
+    await viewer.playsTo(time + 3);
+    assert.equal((await counted(viewer)).joins, 1);
+    await viewer.page.evaluate(() => dispatchEvent(new Event("pageshow")));
+    await viewer.counts("they are neighbours", ({ neighbours }) => neighbours === 1);
+    const { joins, sockets } = await counted(viewer);
+    assert.deepEqual([joins, sockets], [2, 1]);
+    await Promise.all([viewer.close(), other.close()]);
+  });
+
+  test("whose player gave its video up is still left, and still spares a link that turns cellular", async (t) => {
+    const { attributes } = await stageFor(t);
+    const other = await open(browser, attributes, { hls: {} });
+    await other.playsTo(4);
+    const viewer = await open(browser, attributes, { before: `(${spy})();(${pretendLink})();` });
+    await viewer.counts("they are neighbours", ({ neighbours }) => neighbours === 1);
+    // Before anything else of the page can run.
+    const openAfter = (happens) =>
+      viewer.page.evaluate(`(${happens})();[window.open.sockets.size, window.open.connections.size]`);
+    const before = await counted(viewer);
+    const spared = await openAfter(() => {
+      window.player.detachMedia();
+      window.device.type = "cellular";
+      window.device.dispatchEvent(new Event("change"));
+    });
+    assert.deepEqual(spared, [0, 0]);
+    await viewer.counts("it is in the swarm again", ({ neighbours }) => neighbours === 1);
+    assert.equal((await counted(viewer)).joins, before.joins + 1);
+    assert.deepEqual(await openAfter(() => dispatchEvent(new Event("pagehide"))), [0, 0]);
+    await other.counts("the other one is alone", ({ neighbours }) => neighbours === 0);
+    await viewer.page.evaluate(() => dispatchEvent(new Event("pageshow")));
+    await other.counts("they are neighbours again", ({ neighbours }) => neighbours === 1);
     await Promise.all([viewer.close(), other.close()]);
   });
 

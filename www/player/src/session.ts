@@ -1,7 +1,16 @@
 // One stream in one player, whichever player that is: the client's life, playlists, playhead, early segments, counters.
 // Adapters (hls/) translate a player's own notions into this.
 
-import { Client, type ClientEvent, type ClientStats, NOTHING, type Timing, type TrackName } from "./client/client.js";
+import {
+  Client,
+  type ClientEvent,
+  type ClientOwner,
+  type ClientStats,
+  NOTHING,
+  type Timing,
+  type TrackName,
+} from "./client/client.js";
+import { AGAIN } from "./client/device.js";
 import type { SegmentRequest } from "./client/http.js";
 import { bufferedTo, StallWatch } from "./media.js";
 import { type HeadwaterOptions, peersArePossible, type Settings, settingsOf } from "./options.js";
@@ -137,8 +146,8 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   readonly #pending = new Set<Pending>();
   #settings: Settings | undefined;
   #phase: Phase = "before";
-  /** Counts clients that were begun or ended, so that one that comes too late is known. */
-  #starts = 0;
+  /** Of the client that is there or begun: aborted to end it. */
+  #life: AbortController | undefined;
   /** The viewer has not agreed yet. */
   #asking: boolean;
   /** Whether the viewer has been asked. */
@@ -198,21 +207,6 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
       if (waits && media.readyState < HTMLMediaElement.HAVE_ENOUGH_DATA) media.play().catch(() => undefined);
     };
     media.addEventListener("canplay", ready, { signal });
-    // Whoever goes back to the page finds it as it was, where nothing of it is still connected.
-    addEventListener(
-      "pagehide",
-      () => {
-        this.#rest();
-      },
-      { signal },
-    );
-    addEventListener(
-      "pageshow",
-      () => {
-        this.#resume();
-      },
-      { signal },
-    );
     this.#lookedAt = Date.now();
     this.#ticking = setInterval(tell, PLAYHEAD_EVERY_MS);
     if (!media.paused && media.readyState > HTMLMediaElement.HAVE_CURRENT_DATA) begin();
@@ -304,28 +298,40 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   async #start(): Promise<void> {
     if (this.#phase !== "before" || !this.#settings) return;
     this.#phase = "starting";
-    const start = (this.#starts += 1);
-    try {
-      const client = await Client.start(this.#settings, {
-        position: () => this.#position(),
-        request: (track, seq) => this.#request(track, seq),
-        event: (kind, peer) => this.onpeer?.({ kind, peer: peer.toString(16).padStart(16, "0") }),
+    const life = (this.#life = new AbortController());
+    const { signal } = life;
+    signal.addEventListener("abort", () => {
+      // Later, because the engine may be speaking.
+      queueMicrotask(() => {
+        if (life !== this.#life) return;
+        // It was not ended from here: it failed, or the device has changed.
+        if (signal.reason === AGAIN) this.#renew();
+        else this.#give();
       });
-      if (start !== this.#starts) {
-        client?.close();
-        return;
-      }
-      if (!client) {
-        this.#give();
-        return;
-      }
-      this.#client = client;
-      this.#phase = "running";
-    } catch {
-      // No WASM here, or the page's policy forbids it: the stream plays as it would without us.
-      if (start === this.#starts) this.#give();
+    });
+    // Whoever goes back to the page finds it as it was, where nothing of it is still connected.
+    const leave = () => {
+      this.#rest();
+      const back = () => {
+        this.#resume();
+      };
+      addEventListener("pageshow", back, { once: true });
+    };
+    addEventListener("pagehide", leave, { signal });
+    const owner: ClientOwner = {
+      position: () => this.#position(),
+      request: (track, seq) => this.#request(track, seq),
+      event: (kind, peer) => this.onpeer?.({ kind, peer: peer.toString(16).padStart(16, "0") }),
+    };
+    // No WASM here, or the page's policy forbids it: the stream plays as it would without us.
+    const client = await Client.start(this.#settings, owner, life).catch(() => undefined);
+    if (signal.aborted) return;
+    if (!client) {
+      this.#give();
       return;
     }
+    this.#client = client;
+    this.#phase = "running";
     for (const track of this.#tracks.values()) this.#tell(track);
     this.#tick();
     this.#adopt();
@@ -341,8 +347,9 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
 
   /** There is no client for now, and nothing that is open: everything is the player's own. */
   #rest(): void {
-    this.#starts += 1;
-    this.#client?.close();
+    const life = this.#life;
+    this.#life = undefined;
+    life?.abort();
     this.#past = this.stats();
     this.#past.httpBytes -= this.#httpBytes;
     this.#client = undefined;
@@ -351,6 +358,12 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
     const pending = [...this.#pending];
     this.#pending.clear();
     for (const { wanted } of pending) wanted.alone();
+  }
+
+  /** Another client takes the place of this one. */
+  #renew(): void {
+    this.#rest();
+    this.#resume();
   }
 
   /** Begins anew, where it had begun. */
@@ -431,14 +444,8 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   #tick(): void {
     const media = this.#watch?.media;
     if (!media) return;
-    const alive = this.#client?.alive;
     const now = Date.now();
-    if (alive === false) {
-      this.#give();
-    } else if (alive === "again" || (alive && now - this.#lookedAt > ASLEEP_MS)) {
-      this.#rest();
-      this.#resume();
-    }
+    if (this.#client && now - this.#lookedAt > ASLEEP_MS) this.#renew();
     this.#lookedAt = now;
     const position = media.currentTime;
     const end = bufferedTo(media.buffered, position);

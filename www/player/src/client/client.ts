@@ -121,8 +121,8 @@ export class Client implements Host {
   readonly #demands = new Map<number, Demand>();
   /** The engine knows how many others there are, or that this cannot be known for now. */
   readonly #welcomed: Promise<void>;
-  /** Aborted when it is closed, and before that where what it promised holds no more. */
-  readonly #listening: AbortController;
+  /** Aborted where it ends, whoever ends it. */
+  readonly #life: AbortController;
   #demand = 0;
   #want = FIRST_WANT;
   /** Where the signalling server knows the player to be, in seconds, and since when. */
@@ -136,13 +136,16 @@ export class Client implements Host {
   #later: ((core: Core) => void)[] = [];
   #last: ClientStats = NOTHING;
 
-  /** A client in its swarm, or `undefined` where this browser or these settings allow none. */
-  static async start(settings: Settings, owner: ClientOwner): Promise<Client | undefined> {
+  /**
+   * A client in its swarm, or `undefined` where this browser or these settings allow none. Its `life` is aborted by the owner to
+   * end it, started or not, by itself where it fails, and for the reason `AGAIN` where what it promised holds no more.
+   */
+  static async start(settings: Settings, owner: ClientOwner, life: AbortController): Promise<Client | undefined> {
     const keys = settings.signed ? await Keys.import(settings.keys) : undefined;
     if (settings.signed && !keys) return undefined;
-    const listening = new AbortController();
-    const [sparing] = await Promise.all([isSparing(listening), load()]);
-    const client = new Client(settings, keys, owner, sparing ? 0 : settings.uploadCap, listening);
+    const [sparing] = await Promise.all([isSparing(life), load()]);
+    if (life.signal.aborted) return undefined;
+    const client = new Client(settings, keys, owner, sparing ? 0 : settings.uploadCap, life);
     await client.#welcomed;
     return client;
   }
@@ -152,10 +155,10 @@ export class Client implements Host {
     keys: Keys | undefined,
     owner: ClientOwner,
     cap: number,
-    listening: AbortController,
+    life: AbortController,
   ) {
     this.#settings = settings;
-    this.#listening = listening;
+    this.#life = life;
     this.#keys = keys;
     this.#owner = owner;
     const { source, swarm, signed } = settings;
@@ -220,6 +223,10 @@ export class Client implements Host {
     this.#reporting = setInterval(() => {
       this.#report();
     }, REPORT_EVERY_MS);
+    const { signal } = life;
+    signal.addEventListener("abort", () => {
+      this.#close();
+    });
     addEventListener(
       "online",
       () => {
@@ -227,17 +234,11 @@ export class Client implements Host {
         this.#signal.again();
         this.#peers.drop();
       },
-      { signal: listening.signal },
+      { signal },
     );
     this.#soon((inner) => {
       inner.wake();
     });
-  }
-
-  /** Whether it can still be asked for anything; `"again"` where another one should take its place. */
-  get alive(): boolean | "again" {
-    if (this.#closed) return false;
-    return this.#listening.signal.aborted ? "again" : true;
   }
 
   /** The id of the track with this media playlist, or with this key. */
@@ -314,12 +315,10 @@ export class Client implements Host {
   }
 
   /** Leaves the swarm; every open demand fails. */
-  close(): void {
-    if (this.#closed) return;
+  #close(): void {
     this.#report();
     this.#last = { ...this.#last, heldBytes: 0, neighbours: 0 };
     this.#closed = true;
-    this.#listening.abort();
     clearTimeout(this.#timer);
     clearTimeout(this.#adopting);
     clearInterval(this.#reporting);
@@ -427,7 +426,7 @@ export class Client implements Host {
       return call(this.#core);
     } catch (error) {
       console.warn("headwater: the client failed; playback goes on over HTTP", error);
-      this.close();
+      this.#life.abort();
       return undefined;
     } finally {
       this.#inside = false;

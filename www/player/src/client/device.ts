@@ -3,6 +3,12 @@
 /** A battery below this, and not charging, is its owner's alone. */
 const LOW_BATTERY = 0.2;
 
+/** A battery that does not tell within this, in milliseconds, is not known. */
+const BATTERY_WITHIN_MS = 500;
+
+/** Why a client's life is aborted where another client should take its place. */
+export const AGAIN = "again";
+
 const MIB = 1024 * 1024;
 
 /** Bytes kept for others, a GiB of the device's memory; and never less nor more than these. */
@@ -38,14 +44,17 @@ export function memoryBudget(): number {
 export async function isSparing(standing: AbortController): Promise<boolean> {
   const device = navigator as Device;
   const { connection } = device;
-  const battery = await device.getBattery?.().catch(() => undefined);
+  const late = new Promise<undefined>((resolve) => {
+    setTimeout(resolve, BATTERY_WITHIN_MS);
+  });
+  const battery = await Promise.race([device.getBattery?.(), late]).catch(() => undefined);
   const look = () =>
     connection?.saveData === true ||
     connection?.type === "cellular" ||
     (battery !== undefined && !battery.charging && battery.level < LOW_BATTERY);
   const now = look();
   const check = () => {
-    if (look() !== now) standing.abort();
+    if (look() !== now) standing.abort(AGAIN);
   };
   const { signal } = standing;
   connection?.addEventListener("change", check, { signal });
