@@ -52,6 +52,7 @@ export class Stream {
   #manifest: { text: string; url: string; live: boolean; readAt: number } | undefined;
   /** Tracks whose files' indexes are not read yet, by the files' URLs; what reads them, once something was asked of one. */
   readonly #unread = new Map<string, { track: Known; files: readonly IndexedFile[]; reading?: Promise<void> }>();
+  readonly #closing = new AbortController();
   #opened = false;
   #habits: RequestHabits = {};
   #media: HTMLMediaElement | undefined;
@@ -83,6 +84,7 @@ export class Stream {
 
   /** Leaves the swarm for good. */
   close(): void {
+    this.#closing.abort();
     this.#session.close();
   }
 
@@ -183,12 +185,17 @@ export class Stream {
 
   /** Reads the indexes of a track's files, which says what its segments are. */
   async #read(track: Known, files: readonly IndexedFile[]): Promise<void> {
+    const { signal } = this.#closing;
     try {
-      const indexes = await Promise.all(files.map((file) => loadIndex(file, this.#habits)));
+      const indexes = await Promise.all(files.map((file) => loadIndex(file, { ...this.#habits, signal })));
       const segments = indexes.flat().map((segment, sn) => ({ ...segment, sn }));
       this.#tell({ ...track, segments });
     } catch (error) {
-      console.warn("headwater: the index of a file cannot be read; its segments come over HTTP", error);
+      if (!signal.aborted) {
+        console.warn("headwater: the index of a file cannot be read; its segments come over HTTP", error);
+      }
+    } finally {
+      for (const { url } of files) this.#unread.delete(withoutHash(url));
     }
   }
 
@@ -236,13 +243,16 @@ export class Stream {
 }
 
 /** Loads the index of a file: what players ask for as well, but each in a way of its own. */
-async function loadIndex(file: IndexedFile, habits: RequestHabits): Promise<Omit<Segment, "sn">[]> {
+async function loadIndex(file: IndexedFile, habits: RequestInit): Promise<Omit<Segment, "sn">[]> {
   const { url, index } = file;
   if (index.end - index.first > MAX_INDEX_BYTES) throw new Error(`an index of ${index.end - index.first} bytes`);
   const headers = new Headers(habits.headers);
   headers.set("range", `bytes=${index.first}-${index.end - 1}`);
   const response = await fetch(url, { ...habits, headers });
-  const segments = response.status === 206 ? readIndex(await response.arrayBuffer(), file) : undefined;
+  const isPart = response.status === 206;
+  // The whole film, where the origin knows no ranges.
+  if (!isPart) await response.body?.cancel();
+  const segments = isPart ? readIndex(await response.arrayBuffer(), file) : undefined;
   if (!segments) throw new Error(`no index at ${url} where its manifest says (status ${response.status})`);
   return segments;
 }
