@@ -5,7 +5,8 @@ import { follow, type SwarmStats } from "./feed.js";
 
 const TOKEN = "headwater-stats-token";
 
-/** Points of the drawing that are kept: two hours at an event every two seconds. */
+/** Points of the drawing: one for so many milliseconds, however many swarms tell of themselves; two hours are kept. */
+const POINT_EVERY_MS = 2_000;
 const MAX_POINTS = 3_600;
 const WIDTH = 720;
 const HEIGHT = 140;
@@ -90,8 +91,11 @@ function drawTotals(): void {
   find("viewers").textContent = viewers.toLocaleString("en");
   find("seeds").textContent = sum((stats) => stats.seeds).toLocaleString("en");
   find("spared").textContent = bytes(peers);
-  points.push({ at: Date.now(), viewers, share: whole > 0 ? peers / whole : 0 });
-  points.splice(0, points.length - MAX_POINTS);
+  const [now, last] = [Date.now(), points.at(-1)];
+  const figures = { viewers, share: whole > 0 ? peers / whole : 0 };
+  if (last && now - last.at < POINT_EVERY_MS) Object.assign(last, figures);
+  else points.push({ at: now, ...figures });
+  if (points.length > MAX_POINTS) points.shift();
   drawCourse();
 }
 
@@ -150,6 +154,15 @@ function watch(names: readonly string[], token: string): void {
   }
 }
 
+/** A name from the address, which anybody may have cut or typed. */
+function nameOf(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 const names = find("names") as HTMLTextAreaElement;
 const token = find("token") as HTMLInputElement;
 
@@ -162,6 +175,6 @@ find("ask").addEventListener("submit", (event) => {
 });
 
 token.value = sessionStorage.getItem(TOKEN) ?? "";
-const kept = location.hash.slice(1).split("&").filter(Boolean).map(decodeURIComponent);
+const kept = location.hash.slice(1).split("&").filter(Boolean).map(nameOf);
 names.value = kept.join("\n");
 if (kept.length > 0) watch(kept, token.value);

@@ -66,26 +66,33 @@ async function read(body: ReadableStream<Uint8Array>, tell: (stats: SwarmStats) 
   const reader = body.getReader();
   const decoder = new TextDecoder();
   let text = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    text += decoder.decode(value, { stream: true });
-    const parts = text.split("\n\n");
-    text = parts.pop() ?? "";
-    if (text.length > MAX_EVENT_CHARS) throw new Error("an event without an end");
-    for (const part of parts) {
-      const data = part.split("\n").filter((line) => line.startsWith("data:"));
-      if (data.length > 0) tell(JSON.parse(data.map((line) => line.slice(5)).join("\n")) as SwarmStats);
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      text += decoder.decode(value, { stream: true });
+      const parts = text.split("\n\n");
+      text = parts.pop() ?? "";
+      if (text.length > MAX_EVENT_CHARS) throw new Error("an event without an end");
+      for (const part of parts) {
+        const data = part.split("\n").filter((line) => line.startsWith("data:"));
+        if (data.length > 0) tell(JSON.parse(data.map((line) => line.slice(5)).join("\n")) as SwarmStats);
+      }
     }
+  } finally {
+    // Else what is not read any more would go on coming. Of a connection that broke there is nothing to give up.
+    reader.cancel().catch(() => undefined);
   }
 }
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => {
+    const end = () => {
       clearTimeout(timer);
+      signal.removeEventListener("abort", end);
       resolve();
-    });
+    };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener("abort", end);
   });
 }

@@ -112,3 +112,11 @@ test("figures that are old say so, and go on when the server is back", { timeout
   await until("figures again", async () => /Live/.test(await page.textContent("#status")));
   assert.equal(await page.$("#swarms td.wrong"), null);
 });
+
+test("an address that was cut in the middle of a character does not stop the page", { timeout: 60_000 }, async (t) => {
+  const { page, close } = await browser.open([]);
+  t.after(close);
+  await page.goto(`http://${signal.address}/dashboard/#${encodeURIComponent(SWARM)}&caf%C3`);
+  await until("the names", async () => (await page.inputValue("#names")) === `${SWARM}\ncaf%C3`);
+  await page.waitForSelector("#status.wrong");
+});
