@@ -97,6 +97,7 @@ const player = document.querySelector("headwater-video");
 for (const [name, value] of Object.entries(given)) player?.setAttribute(name, value);
 find("snippet").textContent = snippet(given);
 find("another").setAttribute("href", location.href);
+find("players").setAttribute("href", `players.html${location.search}`);
 find("copy").addEventListener("click", () => {
   void navigator.clipboard.writeText(snippet(given)).then(() => {
     find("copy").textContent = "Copied";

@@ -119,9 +119,15 @@ fn start(
     let (key_file, public_key) = key_pair(repo, scratch)?;
     let mut seed = program(repo, repo.binary("headwater-seed"));
     seed.args(["run", "--src", &src, "--signal", &format!("ws://127.0.0.1:{port}/v1/signal"), "--key"]);
-    children.spawn("seed", seed.arg(key_file))?;
+    children.spawn("seed", seed.arg(&key_file))?;
 
-    let page = format!("http://127.0.0.1:{port}/demo/?src={}&key={}", escape(&src), escape(&public_key));
+    let mut page = format!("http://127.0.0.1:{port}/demo/?src={}&key={}", escape(&src), escape(&public_key));
+    if options.src.is_none() {
+        let Some((libraries, dash)) = for_other_players(repo, children, port, &key_file, stop)? else {
+            return Ok(None);
+        };
+        page.push_str(&format!("&dash={}&lib={}", escape(&dash), escape(&libraries)));
+    }
     if options.viewers > 0 {
         viewers::start(repo, children, &setup::chromium(repo)?, &page, options.viewers)?;
     }
@@ -134,6 +140,30 @@ fn start(
         open(repo, &page);
     }
     Ok(Some(()))
+}
+
+/// What the page of other players needs besides: their libraries from this machine, and a DASH stream with a seed.
+/// Returns where both are. None: interrupted.
+fn for_other_players(
+    repo: &Repo,
+    children: &mut Children,
+    signal: u16,
+    key_file: &Path,
+    stop: &Receiver<()>,
+) -> Result<Option<(String, String)>> {
+    const STREAM: &str = "/tests/fixtures/cmaf/stream.mpd";
+    let port = free_port()?;
+    let mut files = program(repo, "node");
+    files.args(["www/origin/origin.mjs", "--root", "www", "--port", &port.to_string()]);
+    children.spawn("players", &mut files)?;
+    if !answers(children, port, STREAM, stop)? {
+        return Ok(None);
+    }
+    let dash = format!("http://127.0.0.1:{port}{STREAM}");
+    let mut seed = program(repo, repo.binary("headwater-seed"));
+    seed.args(["run", "--src", &dash, "--signal", &format!("ws://127.0.0.1:{signal}/v1/signal"), "--key"]);
+    children.spawn("seed of DASH", seed.arg(key_file))?;
+    Ok(Some((format!("http://127.0.0.1:{port}/node_modules/"), dash)))
 }
 
 /// Waits for Ctrl-C; says once what died.
