@@ -23,7 +23,7 @@ const LOOK_EVERY: Span = Span::from_millis(100);
 /// How much sooner the other must be, for what is asked twice is sometimes sent twice.
 const MOVE_GAIN: Span = Span::from_millis(500);
 
-/// Asks that may run out in a row before the neighbour is let go.
+/// How often in a row asks may run out before the neighbour is let go; what was under way together counts once.
 const MAX_STRIKES: u32 = 6;
 
 impl Engine {
@@ -156,12 +156,12 @@ impl Engine {
 
     pub(crate) fn expire_asks(&mut self) {
         let now = self.now;
-        let mut expired: Vec<(PeerId, ChunkId)> = Vec::new();
+        let mut expired: Vec<(PeerId, ChunkId, Now)> = Vec::new();
         let mut next: Option<Now> = None;
         for (peer, neighbour) in &self.neighbours {
             for (chunk, ask) in &neighbour.asked {
                 if ask.expires <= now && ask.received < ask.len {
-                    expired.push((peer, chunk));
+                    expired.push((peer, chunk, ask.at));
                 } else {
                     next = Some(next.map_or(ask.expires, |next| next.min(ask.expires)));
                 }
@@ -170,18 +170,12 @@ impl Engine {
         if let Some(next) = next {
             self.wake_at(next);
         }
-        let mut struck = Vec::new();
-        for (peer, chunk) in expired {
+        for (peer, chunk, asked) in expired {
             self.take_back(peer, chunk);
             let Some(neighbour) = self.neighbours.get_mut(&peer) else { continue };
             neighbour.avoid(chunk, now + Span::from_secs(10));
-            if !struck.contains(&peer) {
-                neighbour.strike();
-                struck.push(peer);
-            }
-        }
-        for peer in struck {
-            if self.neighbours.get(&peer).is_some_and(|neighbour| neighbour.strikes >= MAX_STRIKES) {
+            neighbour.strike(now, asked);
+            if neighbour.strikes >= MAX_STRIKES {
                 self.disconnect(peer, DisconnectReason::Unresponsive);
             }
         }

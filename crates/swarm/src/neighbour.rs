@@ -100,6 +100,8 @@ pub(crate) struct Neighbour {
     pub(crate) questions: SortedMap<SegmentId, Now>,
     /// When it last was slow; see [`Neighbour::was_slow`].
     slow_at: Now,
+    /// When an ask last ran out.
+    struck_at: Option<Now>,
     /// Asks that ran out in a row.
     pub(crate) strikes: u32,
     /// The ping that has not been answered.
@@ -129,6 +131,7 @@ impl Neighbour {
             quickest: None,
             questions: SortedMap::default(),
             slow_at: Now::default(),
+            struck_at: None,
             strikes: 0,
             ping: None,
             pinged: now,
@@ -348,8 +351,13 @@ impl Neighbour {
         self.rate = Some((self.rate.unwrap_or(FIRST_RATE) * 0.8).max(SLOWEST_RATE));
     }
 
-    /// An ask ran out.
-    pub(crate) fn strike(&mut self) {
+    /// What was asked of it at `asked` ran out.
+    pub(crate) fn strike(&mut self, now: Now, asked: Now) {
+        // What was under way when it first stood still runs out piece by piece: that is one time.
+        if self.struck_at.is_some_and(|at| asked <= at) {
+            return;
+        }
+        self.struck_at = Some(now);
         self.strikes += 1;
         self.rate = Some(self.rate.unwrap_or(FIRST_RATE) / 2.0);
     }

@@ -156,3 +156,41 @@ fn a_newcomer_is_told_which_part_of_a_segment_is_being_fetched() {
     let rest = ChunkRange { first: ChunkIndex(2), count: 2 };
     assert!(told.contains(&Message::Fetching { segment: segment(8), chunks: Some(rest) }), "{told:?}");
 }
+
+/// The chunks that these outputs ask of a neighbour.
+fn asked_of(outputs: &[Output], peer: u64) -> Vec<ChunkId> {
+    let asked = |message: Message| match message {
+        Message::Request { segment, chunks, .. } => chunks.iter().map(|index| ChunkId { segment, index }).collect(),
+        _ => Vec::new(),
+    };
+    messages(outputs, peer).into_iter().flat_map(asked).collect()
+}
+
+#[test]
+fn a_neighbour_that_stands_still_once_is_kept_and_one_that_never_answers_is_let_go() {
+    let mut bench = Bench::on_demand();
+    bench.play(0.0, 4.0);
+    bench.demand(2);
+    bench.connect(1);
+    let mut outputs = Vec::new();
+    for seq in 2..20 {
+        bench.say(1, &whole(seq));
+        outputs.extend(bench.say(1, &batch(seq)));
+    }
+    // It is quick for a while, so that much is asked of it, at different times.
+    let mut open = asked_of(&outputs, 1);
+    for _ in 0..6 {
+        let more = bench.wait(20);
+        open.extend(asked_of(&more, 1));
+        if !open.is_empty() {
+            let chunk = open.remove(0);
+            let sent = bench.send_chunk(1, chunk, hashes(chunk.segment.seq.0)[chunk.index.0 as usize]);
+            open.extend(asked_of(&sent, 1));
+        }
+    }
+    assert!(open.len() > 4, "{} chunks are asked for", open.len());
+    let stall = bench.wait(5_000);
+    assert!(!stall.iter().any(is_disconnect), "let go for one stall");
+    let later = bench.wait(60_000);
+    assert!(later.iter().any(is_disconnect), "asked for ever");
+}

@@ -126,6 +126,11 @@ impl Shelf {
         true
     }
 
+    /// Whether it is still there to be brought.
+    pub(super) fn knows(&self, segment: SegmentId) -> bool {
+        self.entries.contains_key(&segment)
+    }
+
     /// Who waits for a segment.
     pub(super) fn take_waiting(&mut self, segment: SegmentId) -> Vec<Waiting> {
         self.waiting.remove(&segment).unwrap_or_default()

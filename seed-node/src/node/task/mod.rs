@@ -284,7 +284,10 @@ impl NodeTask {
         let Some(shelf) = &mut self.shelf else { return };
         let waiting = shelf.take_waiting(segment);
         if let Some(bytes) = bytes {
-            self.store.put_segment(segment, &bytes);
+            // It may have been let go meanwhile: then nobody would ever let these bytes go.
+            if shelf.knows(segment) {
+                self.store.put_segment(segment, &bytes);
+            }
             for leaving in shelf.stay_in_bounds(segment) {
                 self.store.evict(leaving);
             }

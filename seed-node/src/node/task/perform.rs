@@ -59,6 +59,7 @@ impl NodeTask {
                 if self.links.remove(peer).is_some() {
                     self.signalling.tell(SignallingRequest::Lost(peer));
                 }
+                self.near.remove(&peer);
                 self.store.discard_all(peer);
                 self.signalling.set_connected(self.links.open_peers());
                 self.announce(NodeEvent::Disconnected { peer, reason: Some(reason) });
