@@ -101,7 +101,7 @@ pub(crate) struct Neighbour {
     /// When it last was slow; see [`Neighbour::was_slow`].
     slow_at: Now,
     /// When an ask last ran out.
-    struck_at: Option<Now>,
+    struck_at: Now,
     /// Asks that ran out in a row.
     pub(crate) strikes: u32,
     /// The ping that has not been answered.
@@ -131,7 +131,7 @@ impl Neighbour {
             quickest: None,
             questions: SortedMap::default(),
             slow_at: Now::default(),
-            struck_at: None,
+            struck_at: Now::default(),
             strikes: 0,
             ping: None,
             pinged: now,
@@ -354,10 +354,10 @@ impl Neighbour {
     /// What was asked of it at `asked` ran out.
     pub(crate) fn strike(&mut self, now: Now, asked: Now) {
         // What was under way when it first stood still runs out piece by piece: that is one time.
-        if self.struck_at.is_some_and(|at| asked <= at) {
+        if asked <= self.struck_at {
             return;
         }
-        self.struck_at = Some(now);
+        self.struck_at = now;
         self.strikes += 1;
         self.rate = Some(self.rate.unwrap_or(FIRST_RATE) / 2.0);
     }
