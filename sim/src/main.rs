@@ -148,7 +148,7 @@ fn walk(options: &PathOptions) -> Result<(), Failure> {
         (Some(queue), Some(rtt), Some(mbps)) => vec![Path::new(queue, rtt, mbps)],
         _ => path::grid(),
     };
-    println!("   queue     ms Mbit/s   loss  queued, p95 ms dropped  shares of the link");
+    println!("   queue     ms Mbit/s   loss  queued, p95 ms dropped let go  shares of the link");
     let mut walked = Vec::new();
     for path in paths {
         let path = Path { loss: options.loss, flows: flows.clone(), ..path };
@@ -156,7 +156,7 @@ fn walk(options: &PathOptions) -> Result<(), Failure> {
         let shares: Vec<String> = outcome.shares.iter().map(|share| format!("{share:.3}")).collect();
         let (queued, p95, dropped) = (outcome.queued_ms, outcome.queued_p95_ms, outcome.dropped);
         print!("{:>8} {:>6} {:>6} {:>6} ", path.queue, path.rtt_ms, path.mbps, path.loss);
-        println!("{queued:>7.1} {p95:>7.1} {dropped:>7}  {}", shares.join(" "));
+        println!("{queued:>7.1} {p95:>7.1} {dropped:>7} {:>6}  {}", outcome.let_go, shares.join(" "));
         walked.push(serde_json::json!({ "path": path, "outcome": outcome }));
     }
     if let Some(file) = &options.json {

@@ -123,6 +123,8 @@ fn paths(repo: &Repo) -> Result<Vec<Bar>> {
     let one = walk(repo, &[])?;
     let two = walk(repo, &["--flows", "bb", "--queue", "128000", "--rtt", "40", "--mbps", "10"])?;
     let share = |path: &Value| figure(path, "/outcome/shares/0");
+    let is_let_go = |path: &&Value| figure(path, "/outcome/let_go") > 0.0;
+    let let_go = one.iter().chain(&two).filter(is_let_go).count();
     let queued = |path: &Value| figure(path, "/outcome/queued_p95_ms");
     let slow = one.iter().filter(|path| share(path) < 0.85).count();
     let long = one.iter().filter(|path| queued(path) > 50.0).count();
@@ -130,10 +132,11 @@ fn paths(repo: &Repo) -> Result<Vec<Bar>> {
         let (a, b) = (share(path), figure(path, "/outcome/shares/1"));
         a.max(b) / a.min(b).max(1e-9)
     });
-    let all = format!("of {} paths; 0.93 of a link is payload", one.len());
+    let all = format!("of {} paths; 0.92 of a link is payload", one.len());
     Ok(vec![
         Bar::at_most("paths of which less than 85 % is used", slow as f64, "paths", 0.0, all),
         Bar::at_most("paths where packets queue for 50 ms, p95", long as f64, "paths", 0.0, "0"),
+        Bar::at_most("paths where a neighbour was let go", let_go as f64, "paths", 0.0, "0"),
         Bar::at_most("two flows, the larger by the smaller", unlike.fold(0.0, f64::max), "ratio", 2.0, "1"),
     ])
 }

@@ -57,6 +57,8 @@ pub struct Outcome {
     pub queued_p95_ms: f64,
     /// Packets that the queue had no room for.
     pub dropped: u64,
+    /// How often one end gave the other up, which it never should on a path that carries.
+    pub let_go: u32,
 }
 
 impl Path {

@@ -12,7 +12,7 @@ use headwater_wire::{ChunkHash, ChunkId, ChunkIndex, DataHeader, PeerId, Segment
 
 use headwater_wire::geometry::SegmentLenError;
 
-use super::sctp::{HEADERS, Packet, Payload, Receiver, SACK_LEN, Sack, Sender};
+use super::sctp::{HEADERS, Packet, Payload, Receiver, Sack, Sender};
 use super::{Outcome, Path};
 use crate::clock::{Micros, SECOND, micros, transfer};
 use crate::rng::Rng;
@@ -34,6 +34,9 @@ const HASTE: Micros = 2 * SECOND;
 
 const TICK: Micros = 100_000;
 
+/// How long until two that have let each other go are connected again, and until a player asks again for what failed.
+const AGAIN: Micros = SECOND;
+
 #[derive(Debug)]
 enum Load {
     Data(Packet),
@@ -43,11 +46,16 @@ enum Load {
 #[derive(Debug)]
 enum What {
     Begin,
+    /// A connection opens.
+    Connect,
+    Demand,
+    /// The data channel has room again.
+    Low,
     Wake,
     Tick,
-    /// At the near end of the bottleneck.
-    Enter(Load),
-    Arrive(Load),
+    /// At the near end of the bottleneck, over the connection of the number given.
+    Enter(u32, Load),
+    Arrive(u32, Load),
     Timeout,
     AckDue,
 }
@@ -82,7 +90,7 @@ impl Ord for Event {
 }
 
 /// A chunk that waits for the data channel, as in link.ts.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Leaving {
     chunk: ChunkId,
     at: u32,
@@ -96,7 +104,11 @@ struct Node {
     into: Receiver,
     chunks: VecDeque<Leaving>,
     wake: Option<Micros>,
+    /// The time-out of the data channel that was set last.
+    timer: Option<Micros>,
     line_free: Micros,
+    /// The number of its connection.
+    connection: u32,
     /// Of a receiver: the segment that its player waits for.
     next: u64,
     calm: Micros,
@@ -122,6 +134,7 @@ pub(super) struct World {
     received: Vec<u64>,
     queued: Vec<u32>,
     dropped: u64,
+    let_go: u32,
 }
 
 fn segment(seq: u64) -> SegmentId {
@@ -153,6 +166,7 @@ impl World {
             received: vec![0; path.flows.len()],
             queued: Vec::new(),
             dropped: 0,
+            let_go: 0,
         };
         for (flow, settings) in path.flows.iter().enumerate() {
             for node in [2 * flow, 2 * flow + 1] {
@@ -172,7 +186,9 @@ impl World {
             into: Receiver::default(),
             chunks: VecDeque::new(),
             wake: None,
+            timer: None,
             line_free: 0,
+            connection: 0,
             next: FIRST,
             calm,
         }
@@ -199,11 +215,21 @@ impl World {
                     }
                 }
                 What::Tick => self.tick(node),
-                What::Enter(load) => self.enter(node, load),
-                What::Arrive(load) => self.arrive(node, load),
+                What::Connect => self.input(node, Input::PeerConnected { peer: PeerId(node as u64 ^ 1) }),
+                What::Demand => self.demand(node),
+                What::Low => {
+                    self.pump(node);
+                }
+                What::Enter(connection, load) => self.enter(node, connection, load),
+                What::Arrive(connection, load) => {
+                    if connection == self.nodes[node].connection {
+                        self.arrive(node, load);
+                    }
+                }
                 What::Timeout => {
                     if self.nodes[node].out.expires.is_some_and(|at| at <= self.now) {
-                        self.nodes[node].out.expire();
+                        self.nodes[node].out.expire(self.now);
+                        self.transmit(node, Vec::new());
                     }
                 }
                 What::AckDue => {
@@ -225,7 +251,7 @@ impl World {
             let place = (self.queued.len() as f64 * share) as usize;
             self.queued.get(place).map_or(0.0, |queued| f64::from(*queued) / 1000.0)
         };
-        Outcome { shares, queued_ms: at(0.5), queued_p95_ms: at(0.95), dropped: self.dropped }
+        Outcome { shares, queued_ms: at(0.5), queued_p95_ms: at(0.95), dropped: self.dropped, let_go: self.let_go }
     }
 
     fn is_measured(&self) -> bool {
@@ -292,6 +318,7 @@ impl World {
     /// Does what the engine says, and lets the data channel send.
     fn settle(&mut self, node: usize) {
         loop {
+            let mut is_more = false;
             loop {
                 match self.nodes[node].engine.poll_output() {
                     Output::Timeout { at } => {
@@ -304,72 +331,94 @@ impl World {
                         }
                         break;
                     }
-                    Output::Send { frame, .. } => self.nodes[node].out.push(Payload::Control(frame)),
+                    Output::Send { frame, .. } => self.push(node, Payload::Control(frame)),
                     Output::SendChunk { chunk, len, piece_len, .. } => {
                         let leaving = Leaving { chunk, at: 0, end: len, piece: piece_len };
                         self.nodes[node].chunks.push_back(leaving);
+                        is_more = true;
                     }
                     Output::Fetch { fetch, .. } => self.input(node, Input::FetchFailed { fetch, status: None }),
                     Output::Deliver { .. } => {
                         self.nodes[node].next += 1;
                         self.demand(node);
                     }
+                    // The player's own loader has nobody to ask.
+                    Output::Fail { .. } => self.post(self.now + AGAIN, node, What::Demand),
+                    Output::Disconnect { .. } => self.let_go(node),
                     _ => {}
                 }
             }
-            if !self.pump(node) {
+            if !is_more || !self.pump(node) {
                 break;
             }
         }
-        self.transmit(node);
+    }
+
+    /// The engine has let its neighbour go. Both find each other anew.
+    fn let_go(&mut self, node: usize) {
+        self.let_go += 1;
+        let other = node ^ 1;
+        for end in [node, other] {
+            let place = &mut self.nodes[end];
+            place.connection += 1;
+            (place.out, place.into) = (Sender::new(), Receiver::default());
+            place.chunks.clear();
+            self.post(self.now + AGAIN, end, What::Connect);
+        }
+        self.input(other, Input::PeerDisconnected { peer: PeerId(node as u64) });
     }
 
     /// Says whether the engine was told of anything.
     fn pump(&mut self, node: usize) -> bool {
         let mut told = false;
-        let place = &mut self.nodes[node];
-        while let Some(leaving) = place.chunks.front_mut() {
-            let waiting = place.out.buffered();
+        while let Some(leaving) = self.nodes[node].chunks.front().copied() {
+            let waiting = self.nodes[node].out.buffered();
             if leaving.at < leaving.end {
                 if waiting > MAX_BUFFERED {
                     break;
                 }
                 let len = leaving.piece.min(leaving.end - leaving.at);
                 let header = DataHeader { chunk: leaving.chunk, offset: leaving.at };
-                leaving.at += len;
-                place.out.push(Payload::Data { header, len });
+                if let Some(leaving) = self.nodes[node].chunks.front_mut() {
+                    leaving.at += len;
+                }
+                self.push(node, Payload::Data { header, len });
             } else {
                 if waiting > LEFT {
                     break;
                 }
                 let chunk = leaving.chunk;
-                place.chunks.pop_front();
+                self.nodes[node].chunks.pop_front();
                 let peer = PeerId(node as u64 ^ 1);
-                place.engine.handle_input(Now::from_micros(self.now), Input::ChunkSent { peer, chunk });
+                self.input(node, Input::ChunkSent { peer, chunk });
                 told = true;
             }
         }
         told
     }
 
-    fn transmit(&mut self, node: usize) {
-        let mut packets = Vec::new();
+    /// Hands the data channel a message.
+    fn push(&mut self, node: usize, payload: Payload) {
+        self.nodes[node].out.push(payload);
+        self.transmit(node, Vec::new());
+    }
+
+    /// Lets leave what the data channel lets leave now, after `packets`.
+    fn transmit(&mut self, node: usize, mut packets: Vec<Packet>) {
         let place = &mut self.nodes[node];
-        let expired = place.out.expires;
+        let before = place.out.buffered();
         place.out.send(self.now, &mut packets);
-        if let Some(at) = place.out.expires
-            && expired != Some(at)
-        {
+        // The shell is told once that the buffer has become short.
+        let is_low = before > LEFT && place.out.buffered() <= LEFT;
+        let timer = place.out.expires.filter(|at| place.timer.replace(*at) != Some(*at));
+        if let Some(at) = timer {
             self.post(at, node, What::Timeout);
         }
-        let any = !packets.is_empty();
         for packet in packets {
             self.leave(node, Load::Data(packet));
         }
-        // The shell hears that the buffer has become short.
-        if any && !self.nodes[node].chunks.is_empty() && self.pump(node) {
-            self.post(self.now, node, What::Wake);
-            self.nodes[node].wake = Some(self.now);
+        if is_low {
+            self.post(self.now, node, What::Low);
         }
     }
 
@@ -379,10 +428,11 @@ impl World {
         let begin = self.nodes[node].line_free.max(self.now);
         let free = begin + transfer(weight(&load), LINE);
         self.nodes[node].line_free = free;
-        self.post(free, node, What::Enter(load));
+        let connection = self.nodes[node].connection;
+        self.post(free, node, What::Enter(connection, load));
     }
 
-    fn enter(&mut self, node: usize, load: Load) {
+    fn enter(&mut self, node: usize, connection: u32, load: Load) {
         if self.rng.chance(self.path.loss) {
             return;
         }
@@ -400,20 +450,15 @@ impl World {
         if is_data && self.is_measured() {
             self.queued.push(waits as u32);
         }
-        self.post(at, node ^ 1, What::Arrive(load));
+        self.post(at, node ^ 1, What::Arrive(connection, load));
     }
 
     fn arrive(&mut self, node: usize, load: Load) {
         let packet = match load {
             Load::Sack(sack) => {
-                let before = self.nodes[node].out.expires;
-                self.nodes[node].out.on_sack(self.now, &sack);
-                if let Some(at) = self.nodes[node].out.expires
-                    && before != Some(at)
-                {
-                    self.post(at, node, What::Timeout);
-                }
-                return;
+                let mut again = Vec::new();
+                self.nodes[node].out.on_sack(self.now, &sack, &mut again);
+                return self.transmit(node, again);
             }
             Load::Data(packet) => packet,
         };
@@ -451,6 +496,6 @@ impl World {
 fn weight(load: &Load) -> u32 {
     match load {
         Load::Data(packet) => packet.len + HEADERS,
-        Load::Sack(_) => SACK_LEN,
+        Load::Sack(sack) => sack.weight(),
     }
 }
