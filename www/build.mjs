@@ -29,8 +29,8 @@ const MODULES = {
   stats: "stats",
 };
 const sourceOf = (module) => path.join(WWW, `player/src/${module}.ts`);
-/** Folders of pages: copied, their scripts bundled. */
-const PAGES = ["demo", "dashboard"];
+/** Folders of pages and of what they share: copied, and the scripts that pages name bundled. */
+const PAGES = ["demo", "dashboard", "shared"];
 const WASM = path.join(WWW, "generated/headwater_client_bg.wasm");
 const NAMES = path.join(WWW, "generated/names.json");
 const dev = process.argv.includes("--dev");
@@ -204,7 +204,10 @@ async function types() {
 /** Copies a folder of pages; bundles its *.ts, in which the player is an import of "../headwater.js" at run time. */
 async function pages(folder) {
   const from = path.join(WWW, folder);
-  for (const entry of await readdir(from, { recursive: true, withFileTypes: true })) {
+  const entries = await readdir(from, { recursive: true, withFileTypes: true });
+  const html = entries.filter(({ name }) => name.endsWith(".html"));
+  const texts = await Promise.all(html.map(({ name }) => readFile(path.join(from, name), "utf8")));
+  for (const entry of entries) {
     if (!entry.isFile()) continue;
     const file = path.join(entry.parentPath ?? entry.path, entry.name);
     const name = path.join(folder, path.relative(from, file));
@@ -212,7 +215,8 @@ async function pages(folder) {
       await put(name, await readFile(file));
       continue;
     }
-    if (name.endsWith(".d.ts")) continue;
+    // What none of them names is part of another.
+    if (!texts.some((text) => text.includes(`src="${entry.name.replace(/\.ts$/, ".js")}"`))) continue;
     const script = await bundle({ entryPoints: [file], external: ["../headwater.js"] });
     await put(name.replace(/\.ts$/, ".js"), script);
   }

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use headwater_sim::path::{self, Flow, Path};
+use headwater_sim::path::{self, Flow};
 use headwater_sim::{Policy, Report, Scenario, html, table};
 
 /// Thousands of peers with the real engine, on virtual time
@@ -145,13 +145,13 @@ fn walk(options: &PathOptions) -> Result<(), Failure> {
     };
     let flows = options.flows.chars().map(kind).collect::<Result<Vec<_>, _>>()?;
     let paths = match (options.queue, options.rtt, options.mbps) {
-        (Some(queue), Some(rtt), Some(mbps)) => vec![Path::new(queue, rtt, mbps)],
+        (Some(queue), Some(rtt), Some(mbps)) => vec![path::Path::new(queue, rtt, mbps)],
         _ => path::grid(),
     };
     println!("   queue     ms Mbit/s   loss  queued, p95 ms dropped let go  shares of the link");
     let mut walked = Vec::new();
     for path in paths {
-        let path = Path { loss: options.loss, flows: flows.clone(), ..path };
+        let path = path::Path { loss: options.loss, flows: flows.clone(), ..path };
         let outcome = path.run()?;
         let shares: Vec<String> = outcome.shares.iter().map(|share| format!("{share:.3}")).collect();
         let (queued, p95, dropped) = (outcome.queued_ms, outcome.queued_p95_ms, outcome.dropped);
@@ -208,13 +208,13 @@ fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| count.get().min(8) as u32)
 }
 
-fn write_html(file: Option<&std::path::Path>, reports: &[Report]) -> Result<(), Failure> {
+fn write_html(file: Option<&Path>, reports: &[Report]) -> Result<(), Failure> {
     let Some(file) = file else { return Ok(()) };
     fs::write(file, html::page(reports)).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     Ok(())
 }
 
-fn write_json(file: &std::path::Path, report: &impl serde::Serialize) -> Result<(), Failure> {
+fn write_json(file: &Path, report: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(report)?;
     fs::write(file, text + "\n").map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     Ok(())

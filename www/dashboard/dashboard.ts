@@ -1,6 +1,7 @@
 // The dashboard: what a publisher's swarms do now, from the server's statistics. Names are kept in the address (after the #,
 // which no server sees), the token in this tab's session.
 
+import { find, SOURCES } from "../shared/page.js";
 import { follow, type SwarmStats } from "./feed.js";
 
 const TOKEN = "headwater-stats-token";
@@ -14,8 +15,6 @@ const HEIGHT = 140;
 /** Swarms that one page watches: a browser opens six connections to a server of HTTP/1.1. */
 const MAX_SWARMS = 6;
 
-const SOURCES = ["viewer", "seed", "http"] as const;
-
 interface Row {
   stats: SwarmStats | undefined;
   readonly cells: HTMLTableCellElement[];
@@ -24,12 +23,6 @@ interface Row {
 const rows = new Map<string, Row>();
 const points: { at: number; viewers: number; share: number }[] = [];
 let watching = new AbortController();
-
-function find(id: string): HTMLElement {
-  const found = document.getElementById(id);
-  if (!found) throw new Error(`the page has no #${id}`);
-  return found;
-}
 
 function bytes(count: number): string {
   const units = ["B", "kB", "MB", "GB", "TB", "PB"];

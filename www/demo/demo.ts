@@ -1,8 +1,8 @@
 // The demo page: fills in the element's attributes from the query string and draws its counters once a second.
 
 import type { HeadwaterStats } from "../player/src/headwater.js";
+import { find, ownSignal, SOURCES } from "../shared/page.js";
 
-const SOURCES = ["viewer", "seed", "http"] as const;
 type Source = (typeof SOURCES)[number];
 type Rates = Record<Source, number>;
 
@@ -14,12 +14,6 @@ const GRAPH_HEIGHT = 72;
 const query = new URLSearchParams(location.search);
 const rates: Rates[] = [];
 let last: HeadwaterStats | undefined;
-
-function find(id: string): HTMLElement {
-  const found = document.getElementById(id);
-  if (!found) throw new Error(`the page has no #${id}`);
-  return found;
-}
 
 function bytes(count: number): string {
   if (count < 1_000) return `${count.toFixed(0)} B`;
@@ -33,9 +27,7 @@ function seconds(ms: number): string {
 }
 
 function attributes(): Record<string, string> {
-  const signal = new URL("/v1/signal", location.href);
-  signal.protocol = signal.protocol.replace("http", "ws");
-  const all: Record<string, string> = { src: query.get("src") ?? "/sample/master.m3u8", signal: signal.href };
+  const all: Record<string, string> = { src: query.get("src") ?? "/sample/master.m3u8", signal: ownSignal() };
   for (const name of ["signal", "key", "integrity", "swarm", "token"]) {
     const value = query.get(name);
     if (value) all[name] = value;

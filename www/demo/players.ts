@@ -1,6 +1,7 @@
 // Every player that has an adapter, playing the demo's stream: ?player=NAME. The code that is shown is the code that runs.
 
 import type { StatsSource } from "../player/src/stats.js";
+import { find, ownSignal } from "../shared/page.js";
 
 /** A way of playing: what a page's author writes, with `video`, `src` and `options` given. */
 interface Player {
@@ -85,12 +86,6 @@ const CDN = "https://cdn.jsdelivr.net/npm/";
 
 const query = new URLSearchParams(location.search);
 
-function find(id: string): HTMLElement {
-  const found = document.getElementById(id);
-  if (!found) throw new Error(`the page has no #${id}`);
-  return found;
-}
-
 /** A file of an npm package: of a folder without versions in it where the address names one, as `cargo xtask demo` does. */
 function library(file: string): string {
   const folder = query.get("lib");
@@ -121,9 +116,7 @@ function addressOf(player: string): string {
 async function play(player: Player): Promise<void> {
   const src = query.get(player.format === "hls" ? "src" : "dash");
   if (!src) throw new Error(`the address names no ${player.format === "hls" ? "?src=" : "?dash="}: nothing to play`);
-  const signal = new URL("/v1/signal", location.href);
-  signal.protocol = signal.protocol.replace("http", "ws");
-  const options = { signal: query.get("signal") ?? signal.href, key: query.get("key") ?? undefined };
+  const options = { signal: query.get("signal") ?? ownSignal(), key: query.get("key") ?? undefined };
   const video = document.createElement("video");
   Object.assign(video, { muted: true, autoplay: true, controls: true, playsInline: true });
   video.className = "video-js";

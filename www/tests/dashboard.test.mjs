@@ -41,7 +41,7 @@ before(async () => {
   folder = await mkdtemp(path.join(tmpdir(), "headwater-dashboard-"));
   const keys = path.join(folder, "keys.json");
   await writeFile(keys, JSON.stringify({ keys: [{ kty: "oct", alg: "HS256", k: secret.toString("base64url") }] }));
-  signal = await startSignal(undefined, undefined, ["--token-keys", keys]);
+  signal = await startSignal({ flags: ["--token-keys", keys] });
   browser = await chromium();
 });
 after(async () => {
@@ -108,7 +108,7 @@ test("figures that are old say so, and go on when the server is back", { timeout
   await signal.kill();
   await page.waitForSelector("#swarms td.wrong");
   assert.match(await page.textContent("#swarms td:last-child"), /old/);
-  signal = await startSignal(signal.address, undefined, ["--token-keys", keys]);
+  signal = await startSignal({ listen: signal.address, flags: ["--token-keys", keys] });
   await until("figures again", async () => /Live/.test(await page.textContent("#status")));
   assert.equal(await page.$("#swarms td.wrong"), null);
 });

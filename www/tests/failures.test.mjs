@@ -60,7 +60,7 @@ describe("playback survives", { concurrency: 3, timeout: 150_000 }, () => {
       const stats = await viewer.stats();
       assert.ok(stats.neighbours >= 2, `neighbours were lost with the server: ${JSON.stringify(stats)}`);
     }
-    const heir = await startSignal(stage.signal.address);
+    const heir = await startSignal({ listen: stage.signal.address });
     t.after(heir.kill);
     const [late] = await watch(stage, 1);
     await late.counts("the late viewer has neighbours", (stats) => stats.neighbours >= 1, 40_000);

@@ -232,7 +232,7 @@ describe("a page", { concurrency: 1, timeout: 200_000 }, () => {
     await stage.signal.kill();
     await first.page.setOfflineMode(true);
     await until("it has tried in vain", async () => (await counted(first)).joins >= 4, 30_000);
-    const heir = await startSignal(stage.signal.address);
+    const heir = await startSignal({ listen: stage.signal.address });
     t.after(heir.kill);
     const { joins } = await counted(first);
     const since = await first.page.evaluate(() => {

@@ -84,10 +84,6 @@ fn simulate(repo: &Repo, scenario: &str, policy: &str) -> Result<(Value, Value)>
     let mut command = program(repo, binary(repo));
     command.arg("run").arg(format!("sim/scenarios/{scenario}.toml")).args(["--quiet", "--policy", policy]);
     run(command.arg("--json").arg(&json).arg("--cost").arg(&cost))?;
-    let read = |file: &Path| -> Result<Value> {
-        let text = fs::read_to_string(file).with_context(|| format!("headwater-sim wrote no {}", file.display()))?;
-        serde_json::from_str(&text).context("headwater-sim wrote no JSON")
-    };
     Ok((read(&json)?, read(&cost)?))
 }
 
@@ -146,7 +142,11 @@ fn walk(repo: &Repo, options: &[&str]) -> Result<Vec<Value>> {
     fs::create_dir_all(repo.scratch().join("sim"))?;
     let mut command = program(repo, binary(repo));
     run(command.arg("path").args(options).arg("--json").arg(&json))?;
-    let text = fs::read_to_string(&json).with_context(|| format!("headwater-sim wrote no {}", json.display()))?;
+    serde_json::from_value(read(&json)?).context("headwater-sim wrote no list of paths")
+}
+
+fn read(file: &Path) -> Result<Value> {
+    let text = fs::read_to_string(file).with_context(|| format!("headwater-sim wrote no {}", file.display()))?;
     serde_json::from_str(&text).context("headwater-sim wrote no JSON")
 }
 

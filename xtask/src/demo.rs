@@ -117,9 +117,7 @@ fn start(
 
     steps.next("starting the seed");
     let (key_file, public_key) = key_pair(repo, scratch)?;
-    let mut seed = program(repo, repo.binary("headwater-seed"));
-    seed.args(["run", "--src", &src, "--signal", &format!("ws://127.0.0.1:{port}/v1/signal"), "--key"]);
-    children.spawn("seed", seed.arg(&key_file))?;
+    start_seed(repo, children, "seed", &src, port, &key_file)?;
 
     let mut page = format!("http://127.0.0.1:{port}/demo/?src={}&key={}", escape(&src), escape(&public_key));
     if options.src.is_none() {
@@ -160,10 +158,22 @@ fn for_other_players(
         return Ok(None);
     }
     let dash = format!("http://127.0.0.1:{port}{STREAM}");
-    let mut seed = program(repo, repo.binary("headwater-seed"));
-    seed.args(["run", "--src", &dash, "--signal", &format!("ws://127.0.0.1:{signal}/v1/signal"), "--key"]);
-    children.spawn("seed of DASH", seed.arg(key_file))?;
+    start_seed(repo, children, "seed of DASH", &dash, signal, key_file)?;
     Ok(Some((format!("http://127.0.0.1:{port}/node_modules/"), dash)))
+}
+
+/// A seed of the stream at `src`, in the swarm of the signalling server at this port.
+fn start_seed(
+    repo: &Repo,
+    children: &mut Children,
+    name: &'static str,
+    src: &str,
+    signal: u16,
+    key_file: &Path,
+) -> Result<()> {
+    let mut seed = program(repo, repo.binary("headwater-seed"));
+    seed.args(["run", "--src", src, "--signal", &format!("ws://127.0.0.1:{signal}/v1/signal"), "--key"]);
+    children.spawn(name, seed.arg(key_file))
 }
 
 /// Waits for Ctrl-C; says once what died.

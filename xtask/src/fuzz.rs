@@ -20,7 +20,7 @@ const CARGO_FUZZ: &str = "0.13.2";
 /// What `fuzz` takes.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only these (frame, catalogue, signal, tracker, node, engine)
+    /// Only these
     #[arg(value_name = "TARGET", value_parser = TARGETS)]
     targets: Vec<String>,
     /// How long each runs

@@ -159,7 +159,7 @@ fn wasm_opt(repo: &Repo, wasm: &Path, passes: &[&str]) -> Result<String> {
 fn bundle(repo: &Repo, mode: Mode) -> Result<()> {
     let stamp = repo.scratch().join("bundle.stamp");
     let mut inputs = Fingerprint::default().text(mode.name());
-    for folder in ["www/player", "www/demo", "www/dashboard", "www/generated"] {
+    for folder in ["www/player", "www/demo", "www/dashboard", "www/shared", "www/generated"] {
         inputs = inputs.folder(&repo.path(folder))?;
     }
     for file in ["www/build.mjs", "www/glue.mjs", "www/package-lock.json", "www/tsconfig.json"] {

@@ -75,15 +75,11 @@ async function start(name, args, ready) {
   return { found, log, exited, stop, kill: () => stop("SIGKILL") };
 }
 
-/**
- * `headwater-signal`; `listen` for a second one in the place of the first, `turn` for one that has relays to offer, `more`
- * for flags of a test's own.
- */
-export async function startSignal(listen = "127.0.0.1:0", turn = undefined, more = []) {
-  const relays = turn ? ["--turn", turn.url, "--turn-secret", turn.secret] : [];
+/** `headwater-signal`, with `flags` of a test's own; `listen` for a second one in the place of the first. */
+export async function startSignal({ listen = "127.0.0.1:0", flags = [] } = {}) {
   const server = await start(
     "signal",
-    ["--listen", listen, ...relays, ...more],
+    ["--listen", listen, ...flags],
     /^headwater-signal listening on http:\/\/(\S+)/m,
   );
   const address = server.found[1];
@@ -181,7 +177,8 @@ export async function startStage({
 } = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), "headwater-test-"));
   const origin = await startOrigin({ root, live, answer });
-  const signal = withSignal ? await startSignal(undefined, turn) : undefined;
+  const flags = turn ? ["--turn", turn.url, "--turn-secret", turn.secret] : [];
+  const signal = withSignal ? await startSignal({ flags }) : undefined;
   const key = await makeKey(folder);
   const src = `${origin.url}/${playlist}`;
   const stage = { origin, signal, key, src, seed: undefined };

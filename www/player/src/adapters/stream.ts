@@ -178,7 +178,8 @@ export class Stream {
       const known = { ...track, id: typeof track.name === "string" ? track.name : track.name.key };
       if (!files) this.#tell(known);
       else if (!this.#tracks.has(known.id)) {
-        for (const file of files) this.#unread.set(withoutHash(file.url), { track: known, files });
+        const unread = { track: known, files };
+        for (const file of files) this.#unread.set(withoutHash(file.url), unread);
       }
     }
   }
@@ -209,10 +210,7 @@ export class Stream {
     const found = this.#look(plain, range);
     if (found) return found;
     const unread = this.#unread.get(plain);
-    if (unread && !unread.reading) {
-      const reading = this.#read(unread.track, unread.files);
-      for (const other of this.#unread.values()) if (other.track === unread.track) other.reading = reading;
-    }
+    if (unread) unread.reading ??= this.#read(unread.track, unread.files);
     const manifest = this.#manifest;
     if (!manifest?.live || Date.now() - manifest.readAt < REREAD_EVERY_MS) return undefined;
     // Time has passed: the same text may mean more segments.
