@@ -126,7 +126,7 @@ impl Engine {
             Input::DemandCancelled { demand } => self.on_demand_cancelled(demand),
             Input::SegmentStored { segment, len, hashes } => self.on_stored(segment, len, hashes),
             Input::OriginMeasured { first_byte, bytes, transfer } => {
-                self.origin.measured(first_byte.into(), bytes, transfer.into());
+                self.origin.measured(self.now, first_byte.into(), bytes, transfer.into());
             }
             Input::Batch { source, bytes } => match SignedBatch::parse(bytes) {
                 Ok((batch, body)) => self.on_batch(source, batch, body),
@@ -180,9 +180,6 @@ impl Engine {
         };
         ask.received += payload_len;
         let last = ask.received == ask.len;
-        if let Some(segment) = self.segments.get_mut(&header.chunk.segment) {
-            segment.arrival.first_byte.get_or_insert(now);
-        }
         if last { DataVerdict::AppendLast } else { DataVerdict::Append }
     }
 
@@ -356,11 +353,12 @@ impl Engine {
         let demands = core::mem::take(&mut segment.demands);
         let arrival = segment.arrival;
         let complete = arrival.complete.unwrap_or(now);
-        let requested = arrival.requested.unwrap_or(complete);
+        let took = complete.passed(arrival.requested.unwrap_or(complete));
+        let first_byte = complete - self.origin.pace(now, len.bytes(), took);
         let report = DeliveryReport {
             len,
-            requested,
-            first_byte: arrival.first_byte.unwrap_or(requested),
+            requested: first_byte - self.origin.latency(),
+            first_byte,
             complete,
             http_bytes: arrival.http_bytes,
             seed_bytes: arrival.seed_bytes,

@@ -346,14 +346,16 @@ pub enum Output {
     Event(Event),
 }
 
-/// How a delivered segment came: what a player's bandwidth estimate needs to stay honest.
+/// How a delivered segment came, and what a player's bandwidth estimate is told so that it stays honest: the times are those
+/// that the origin, as it was measured, would have needed, whoever brought the bytes. Where that is long ago, or was never,
+/// they tend to those of the bytes' own way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeliveryReport {
     /// The length of the segment.
     pub len: SegmentLen,
-    /// When the first of its bytes were asked for. Deliberate waiting before that is not load time.
+    /// When it would have been asked for.
     pub requested: Now,
-    /// When the first byte came.
+    /// When the first byte would have come.
     pub first_byte: Now,
     /// When the last byte came.
     pub complete: Now,

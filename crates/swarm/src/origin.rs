@@ -17,6 +17,13 @@ const FIRST_RATE: f64 = 500_000.0;
 /// Transfers shorter than this measure the timer, or a cache.
 const MIN_TRANSFER: Span = Span::from_millis(20);
 
+/// How much what was carried before still counts after each load, in what players are told of the line.
+const REMEMBERED: f64 = 0.7;
+
+/// A measurement of the origin stands for so long. From then on, the less it says the older it is, the more the neighbours' own
+/// pace counts: a viewer that needs no origin any more must not stay at what it once carried.
+const STANDS_S: f64 = 60.0;
+
 /// An HTTP response that brings nothing for this long is given up.
 const FETCH_STALL: Span = Span::from_secs(8);
 
@@ -37,6 +44,9 @@ const CATALOGUE_ABSENT: Span = Span::from_secs(60);
 pub(crate) struct Origin {
     ttfb: Option<Span>,
     rate: Option<f64>,
+    /// Bytes that it carried and the seconds which that took, small ones too: a player on a thin line knows no others.
+    carried: (f64, f64),
+    measured_at: Now,
     catalogue_under_way: bool,
     /// Whether the last look at the catalogue file found one.
     pub(crate) has_catalogue: bool,
@@ -50,7 +60,28 @@ impl Origin {
         self.ttfb.unwrap_or(FIRST_TTFB) + transfer
     }
 
-    pub(crate) fn measured(&mut self, ttfb: Span, bytes: u64, transfer: Span) {
+    /// How long a player is told that `len` took, which was here after `took`: what the origin would have taken. Else players
+    /// would choose a rendition by how fast neighbours are, which the origin may not carry when they are gone, or be talked
+    /// down by neighbours whose segments were in no hurry.
+    pub(crate) fn pace(&self, now: Now, len: u32, took: Span) -> Span {
+        let (bytes, seconds) = self.carried;
+        if bytes == 0.0 {
+            return took;
+        }
+        let told = f64::from(len) * seconds / bytes;
+        let age = (now.passed(self.measured_at).as_secs_f64() / STANDS_S).max(1.0);
+        Span::from_secs_f64(took.as_secs_f64().max(told / age).min(told))
+    }
+
+    /// How long it lets wait for a first byte, as measured.
+    pub(crate) fn latency(&self) -> Span {
+        self.ttfb.unwrap_or(Span::ZERO)
+    }
+
+    pub(crate) fn measured(&mut self, now: Now, ttfb: Span, bytes: u64, transfer: Span) {
+        self.measured_at = now;
+        let (before, took) = self.carried;
+        self.carried = (before * REMEMBERED + bytes as f64, took * REMEMBERED + transfer.as_secs_f64());
         self.ttfb = Some(self.ttfb.map_or(ttfb, |old| old.scaled(0.7) + ttfb.scaled(0.3)));
         // Short transfers measure the timer, not the line.
         if bytes >= u64::from(CHUNK_LEN) {
@@ -128,7 +159,6 @@ impl Engine {
         let now = self.now;
         let Some(id) = self.progress(fetch) else { return };
         let Some(segment) = self.segments.get_mut(&id) else { return };
-        segment.arrival.first_byte.get_or_insert(now);
         if let Some(under_way) = &mut segment.fetch {
             under_way.head = Some(now);
             if !ranged {
@@ -201,7 +231,7 @@ impl Engine {
         segment.failures = None;
         segment.news = Some(now);
         let head = under_way.head.unwrap_or(now);
-        self.origin.measured(head.passed(under_way.started), under_way.bytes, now.passed(head));
+        self.origin.measured(now, head.passed(under_way.started), under_way.bytes, now.passed(head));
         match segment.len {
             Some(len) if len != total => return self.distrust(id),
             Some(_) => {}
@@ -293,5 +323,56 @@ impl Engine {
         }
         self.origin.catalogue_under_way = true;
         self.emit(Output::FetchCatalogue);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Now, Origin, Span};
+
+    const MINUTE: Span = Span::from_secs(60);
+
+    /// An origin of 20 kB/s.
+    fn slow() -> Origin {
+        let mut origin = Origin::default();
+        for _ in 0..3 {
+            origin.measured(Now::default(), Span::from_millis(50), 20_000, Span::from_secs(1));
+        }
+        origin
+    }
+
+    #[test]
+    fn the_pace_of_neighbours_is_not_what_a_player_is_told() {
+        for took in [Span::from_millis(5), Span::from_secs(9)] {
+            let told = slow().pace(Now::default() + MINUTE, 40_000, took).as_secs_f64();
+            assert!((told - 2.0).abs() < 1e-3, "{told}");
+        }
+        assert_eq!(slow().latency(), Span::from_millis(50));
+    }
+
+    #[test]
+    fn neighbours_that_are_faster_count_more_the_longer_the_origin_was_not_asked() {
+        let told = |minutes: u32, took| slow().pace(Now::default() + MINUTE * minutes, 40_000, took).as_secs_f64();
+        assert!((told(4, Span::from_millis(5)) - 0.5).abs() < 1e-3);
+        assert!((told(4, Span::from_secs(1)) - 1.0).abs() < 1e-3);
+        assert!((told(4, Span::from_secs(9)) - 2.0).abs() < 1e-3, "slower ones never");
+    }
+
+    #[test]
+    fn a_slower_origin_is_believed_sooner_than_a_quicker_one() {
+        let told = |transfer| {
+            let mut origin = slow();
+            origin.measured(Now::default(), Span::ZERO, 20_000, transfer);
+            origin.pace(Now::default(), 20_000, Span::ZERO).as_secs_f64()
+        };
+        assert!(told(Span::from_secs(4)) > 2.0);
+        assert!(told(Span::from_millis(250)) > 0.6);
+    }
+
+    #[test]
+    fn without_a_measurement_the_bytes_own_way_counts() {
+        let took = Span::from_millis(70);
+        assert_eq!(Origin::default().pace(Now::default(), 40_000, took), took);
+        assert_eq!(Origin::default().latency(), Span::ZERO);
     }
 }

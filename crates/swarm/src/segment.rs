@@ -30,11 +30,10 @@ impl Fetch {
     }
 }
 
-/// Bytes by source, and when they came: what the player's bandwidth estimate is told.
+/// Bytes by source, and when they came.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Arrival {
     pub(crate) requested: Option<Now>,
-    pub(crate) first_byte: Option<Now>,
     pub(crate) complete: Option<Now>,
     pub(crate) http_bytes: u32,
     pub(crate) seed_bytes: u32,

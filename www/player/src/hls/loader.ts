@@ -123,11 +123,10 @@ class HeadwaterLoader implements FragmentLoader {
     const callbacks = this.#callbacks;
     if (!callbacks) return;
     const { stats } = this;
-    // It took as long as it took, but ends now: what was there before it was asked for has not been slow.
+    // It takes as long as is told, but ends now: what was here before it was asked for has not been slow.
     const end = performance.now();
-    const start = end - Math.max(0, timing.complete - timing.requested);
-    const first = start + Math.max(0, timing.firstByte - timing.requested);
-    stats.loading = { start, first: Math.min(first, end), end };
+    const late = end - timing.complete;
+    stats.loading = { start: timing.requested + late, first: timing.firstByte + late, end };
     stats.loaded = stats.total = bytes.byteLength;
     stats.bwEstimate = (bytes.byteLength * 8000) / Math.max(1, end - stats.loading.first);
     callbacks.onProgress?.(stats, context, bytes, null);
