@@ -33,6 +33,46 @@ export const PLAYERS = {
   },
   "Video.js with HLS": { playlist: "master.m3u8", library: "/lib/video.js", script: videojs("application/x-mpegURL") },
   "Video.js with DASH": { playlist: "stream.mpd", library: "/lib/video.js", script: videojs("application/dash+xml") },
+  Vidstack: {
+    playlist: "master.m3u8",
+    // Its build for pages without a bundler takes icons from a CDN, before all else.
+    imports: { "https://cdn.jsdelivr.net/npm/media-icons@1.1.5/dist/cdn.js/+esm": "data:text/javascript," },
+    script: `
+      const { default: Hls } = await import("/lib/hls17.mjs");
+      const { hls, statsOf } = await import("/headwater.js");
+      await import("/lib/vidstack/vidstack.js");
+      const player = document.createElement("media-player");
+      Object.assign(player, { autoPlay: true, muted: true, playsInline: true });
+      player.append(document.createElement("media-provider"));
+      player.addEventListener("provider-change", ({ detail: provider }) => {
+        if (provider?.type !== "hls") return;
+        provider.library = Hls;
+        provider.config = { ...hls(options), maxBufferLength: buffer, ...config };
+        provider.onInstance((instance) => (window.stats = () => statsOf(instance)));
+      });
+      player.addEventListener("provider-setup", ({ detail: { video } }) => watch(video));
+      player.addEventListener("hls-error", ({ detail }) => detail.fatal && fail(detail.details));
+      video.replaceWith(player);
+      player.src = { src, type: "application/x-mpegurl" };`,
+  },
+  "media-chrome around the element": {
+    playlist: "master.m3u8",
+    library: "/lib/media-chrome.js",
+    script: `
+      await import("/headwater.js");
+      const player = document.createElement("headwater-video");
+      for (const [name, value] of Object.entries(options)) player.setAttribute(name, value);
+      for (const name of ["autoplay", "muted", "playsinline"]) player.toggleAttribute(name, true);
+      player.slot = "media";
+      player.addEventListener("error", ({ detail }) => detail && fail(detail.message));
+      watch(player);
+      const around = document.createElement("media-controller");
+      around.innerHTML = "<media-control-bar><media-play-button></media-play-button></media-control-bar>";
+      around.append(player);
+      video.replaceWith(around);
+      player.src = src;
+      window.stats = () => player.stats();`,
+  },
   "a player of the page's own": {
     playlist: "media_0.m3u8",
     script: `
@@ -95,24 +135,28 @@ export async function openPlayer(browser, player, src, options, before) {
   return new PlayerPage(await browser.openPage(html(player, src, options), { before }));
 }
 
-function html({ library, script, config = {}, buffer = 30 }, src, { rate = RATE, ...options }) {
+function html({ library, imports, script, config = {}, buffer = 30 }, src, { rate = RATE, ...options }) {
   return `
+    ${imports ? `<script type="importmap">${JSON.stringify({ imports })}</script>` : ""}
     ${library ? `<script src="${library}"></script>` : ""}
     <video id="video" class="video-js" muted autoplay playsinline width="320" height="180"></video>
     <script type="module">
       window.failures = [];
       const fail = (what) => window.failures.push(String(what));
       const video = document.querySelector("video");
-      video.defaultPlaybackRate = video.playbackRate = ${rate};
-      video.addEventListener("loadeddata", () => (video.playbackRate = ${rate}));
       // How long each height of picture was played, in seconds.
       window.heights = {};
-      let last = 0;
-      video.addEventListener("timeupdate", () => {
-        const { currentTime: time, videoHeight: height } = video;
-        if (time > last && time - last < 1) window.heights[height] = (window.heights[height] ?? 0) + time - last;
-        last = time;
-      });
+      const watch = (video) => {
+        video.defaultPlaybackRate = video.playbackRate = ${rate};
+        video.addEventListener("loadeddata", () => (video.playbackRate = ${rate}));
+        let last = 0;
+        video.addEventListener("timeupdate", () => {
+          const { currentTime: time, videoHeight: height } = video;
+          if (time > last && time - last < 1) window.heights[height] = (window.heights[height] ?? 0) + time - last;
+          last = time;
+        });
+      };
+      watch(video);
       const options = ${JSON.stringify(options)};
       const buffer = ${buffer};
       const config = ${JSON.stringify(config)};
@@ -132,7 +176,7 @@ class PlayerPage {
 
   async look() {
     return await this.page.evaluate(() => {
-      const video = document.querySelector("video");
+      const video = document.querySelector("headwater-video, video");
       const { currentTime: time, ended, playbackRate, readyState } = video;
       const buffered = video.buffered.length > 0 ? video.buffered.end(video.buffered.length - 1) : 0;
       const { failures, heights } = window;

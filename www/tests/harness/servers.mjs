@@ -217,6 +217,9 @@ const LIBRARIES = {
   "/lib/shaka.js": "shaka-player/dist/shaka-player.compiled.js",
   "/lib/dash.js": "dashjs/dist/modern/umd/dash.all.min.js",
   "/lib/video.js": "video.js/dist/video.min.js",
+  "/lib/media-chrome.js": "media-chrome/dist/iife/index.js",
+  // A folder: its files import each other.
+  "/lib/vidstack/": "vidstack/cdn/",
 };
 
 /**
@@ -233,8 +236,12 @@ export async function startPages() {
       response.writeHead(200, { "content-type": "text/html; charset=utf-8", ...headers.get(pathname) }).end(page);
       return;
     }
-    const library = LIBRARIES[pathname];
-    const file = library ? path.join(WWW, "node_modules", library) : path.join(DIST, path.normalize(pathname));
+    const found = Object.keys(LIBRARIES).find(
+      (name) => pathname === name || (name.endsWith("/") && pathname.startsWith(name)),
+    );
+    const file = found
+      ? path.join(WWW, "node_modules", path.normalize(pathname).replace(found, LIBRARIES[found]))
+      : path.join(DIST, path.normalize(pathname));
     readFile(file).then(
       (bytes) => response.writeHead(200, { "content-type": TYPES[path.extname(pathname)] ?? "text/html" }).end(bytes),
       () => response.writeHead(404).end(),
