@@ -3,13 +3,15 @@
 import type { StatsSource } from "../player/src/stats.js";
 import { find, ownSignal } from "../shared/page.js";
 
-/** A way of playing: what a page's author writes, with `video`, `src` and `options` given. */
+/** A way of playing: what a page's author writes, with `video`, the `stage` that it is in, `src` and `options` given. */
 interface Player {
   name: string;
   /** Which of the demo's streams it plays. */
   format: "hls" | "dash";
   /** A script that has to be there before, as `library` finds it. */
   library?: string;
+  /** Style sheets, likewise. */
+  styles?: string[];
   code: string;
 }
 
@@ -54,6 +56,57 @@ player.initialize(video, src, true);
 return attached;`,
   },
   videojs: { name: "Video.js, DASH", format: "dash", library: VIDEOJS, code: videojs("application/dash+xml") },
+  vidstack: {
+    name: "Vidstack",
+    format: "hls",
+    styles: ["vidstack@1/player/styles/default/theme.css", "vidstack@1/player/styles/default/layouts/video.css"],
+    code: `const { default: Hls } = await import(library("hls.js@1/dist/hls.mjs"));
+const { hls, statsOf } = await import("../headwater.js");
+await import(library("vidstack@1/cdn/with-layouts/vidstack.js"));
+stage.innerHTML = \`
+  <media-player autoplay muted playsinline>
+    <media-provider></media-provider>
+    <media-video-layout></media-video-layout>
+  </media-player>\`;
+const player = stage.querySelector("media-player");
+const attached = { stats: () => undefined };
+player.addEventListener("provider-change", ({ detail: provider }) => {
+  if (provider?.type !== "hls") return;
+  provider.library = Hls;
+  provider.config = hls(options);
+  provider.onInstance((instance) => (attached.stats = () => statsOf(instance)));
+});
+player.src = { src, type: "application/x-mpegurl" };
+return attached;`,
+  },
+  "media-chrome": {
+    name: "media-chrome",
+    format: "hls",
+    library: "media-chrome@4/dist/iife/index.js",
+    code: `await import("../headwater.js");
+stage.innerHTML = \`
+  <media-controller>
+    <headwater-video slot="media" autoplay muted playsinline></headwater-video>
+    <media-loading-indicator slot="centered-chrome"></media-loading-indicator>
+    <media-control-bar>
+      <media-play-button></media-play-button>
+      <media-seek-backward-button seekoffset="10"></media-seek-backward-button>
+      <media-seek-forward-button seekoffset="10"></media-seek-forward-button>
+      <media-time-range></media-time-range>
+      <media-time-display showduration></media-time-display>
+      <media-mute-button></media-mute-button>
+      <media-volume-range></media-volume-range>
+      <media-playback-rate-button></media-playback-rate-button>
+      <media-pip-button></media-pip-button>
+      <media-fullscreen-button></media-fullscreen-button>
+    </media-control-bar>
+  </media-controller>\`;
+const player = stage.querySelector("headwater-video");
+player.setAttribute("signal", options.signal);
+if (options.key) player.setAttribute("key", options.key);
+player.src = src;
+return player;`,
+  },
   fetch: {
     name: "a player of one's own",
     format: "hls",
@@ -92,6 +145,13 @@ function library(file: string): string {
   return folder === null ? CDN + file : folder + file.replace(/@\d+/, "");
 }
 
+function style(href: string): void {
+  const element = document.createElement("link");
+  element.rel = "stylesheet";
+  element.href = href;
+  document.head.append(element);
+}
+
 function script(src: string): Promise<void> {
   return new Promise((resolve, reject) => {
     const element = document.createElement("script");
@@ -121,9 +181,10 @@ async function play(player: Player): Promise<void> {
   Object.assign(video, { muted: true, autoplay: true, controls: true, playsInline: true });
   video.className = "video-js";
   find("stage").replaceChildren(video);
+  for (const sheet of player.styles ?? []) style(library(sheet));
   if (player.library) await script(library(player.library));
   const codecs = query.get("codecs") ?? 'video/mp4; codecs="avc1.4d401f,mp4a.40.2"';
-  const given = { video, src, options, library, codecs };
+  const given = { video, stage: find("stage"), src, options, library, codecs };
   // The text that is shown is what runs, as a module of its own; "../" is this page's.
   const body = player.code.replaceAll('"../', `"${new URL("../", location.href).href}`);
   const text = `export default async ({ ${Object.keys(given).join(", ")} }) => {\n${body}\n};`;
