@@ -231,6 +231,8 @@ export class HeadwaterVideo extends Base {
       ...hls(this.#options()),
       ...(held && FIRST_FRAME),
       autoStartLoad: !later,
+      // As browsers that play HLS by themselves have it, so that controls show a live stream as one.
+      liveDurationInfinity: true,
       startPosition: this.#leftAt,
     });
     this.#hls = player;
