@@ -194,7 +194,15 @@ async function types() {
   });
   const emitted = new Map();
   program.emit(undefined, (name, text) => void emitted.set(path.relative(root, path.resolve(name)), text));
-  for (const [name, text] of emitted) await put(path.join("types", name), text);
+  // A name of this folder's own, which means nothing where the package is installed.
+  const core = "client/core";
+  const declared = await readFile(path.join(WWW, "generated/headwater_client.d.ts"), "utf8");
+  // Which only the newest libraries declare.
+  await put(`types/${core}.d.ts`, declared.replace(/^.*Symbol\.dispose.*\n/gm, ""));
+  for (const [name, text] of emitted) {
+    const here = path.posix.relative(path.posix.dirname(name), `${core}.js`);
+    await put(path.join("types", name), text.replaceAll('"#client"', `"./${here}"`));
+  }
   await put("headwater.d.ts", `export * from "./types/headwater.js";\n`);
   for (const [name, module] of Object.entries(MODULES)) {
     await put(`headwater-${name}.d.ts`, `export * from "./types/${module}.js";\n`);

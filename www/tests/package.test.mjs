@@ -3,40 +3,80 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
+
+import { build } from "esbuild";
 
 import { startBrowser } from "./harness/browser.mjs";
 import { DIST, startStage } from "./harness/servers.mjs";
 import { until } from "./harness/wait.mjs";
 
 const run = promisify(execFile);
+const PACKAGES = path.resolve(import.meta.dirname, "../node_modules");
 const ENTRIES = ["", "/hls", "/shaka", "/dashjs", "/videojs", "/fetch", "/stats"];
 
-test("the npm package installs, has every file that it exports, and can be imported without a DOM", async (t) => {
+/** Packs dist/ and installs it in a folder of its own, beside the packages of others that a page has. */
+async function install(t) {
   const folder = await mkdtemp(path.join(tmpdir(), "headwater-npm-"));
   t.after(() => rm(folder, { recursive: true, force: true }));
   const { stdout } = await run("npm", ["pack", "--json", "--pack-destination", folder, DIST]);
   const [packed] = JSON.parse(stdout);
-  assert.ok(!packed.files.some(({ path: name }) => name.startsWith("demo/") || name.endsWith(".br")), stdout);
   await writeFile(path.join(folder, "package.json"), '{"private":true,"type":"module"}');
   await run("npm", ["install", "--offline", "--no-audit", "--no-fund", path.join(folder, packed.filename)], {
     cwd: folder,
   });
+  await symlink(path.join(PACKAGES, "hls.js"), path.join(folder, "node_modules/hls.js"));
+  return { folder, packed, installed: path.join(folder, "node_modules/headwater-player") };
+}
+
+test("the npm package installs, has every file that it exports, and can be imported without a DOM", async (t) => {
+  const { folder, packed, installed } = await install(t);
+  const names = packed.files.map(({ path: name }) => name);
+  assert.ok(!names.some((name) => name.startsWith("demo/") || name.endsWith(".br")), names.join());
   const imports = ENTRIES.map((entry) => `console.log(Object.keys(await import("headwater-player${entry}")).join());`);
   await writeFile(path.join(folder, "page.mjs"), imports.join("\n"));
-  const { stdout: names } = await run("node", ["page.mjs"], { cwd: folder });
-  assert.match(names, /HeadwaterVideo/);
-  assert.equal(names.match(/attachHeadwater/g).length, 3);
-  const installed = path.join(folder, "node_modules/headwater-player");
+  const { stdout: exported } = await run("node", ["page.mjs"], { cwd: folder });
+  assert.match(exported, /HeadwaterVideo/);
+  assert.equal(exported.match(/attachHeadwater/g).length, 3);
   const manifest = JSON.parse(await readFile(path.join(installed, "package.json"), "utf8"));
   for (const target of Object.values(manifest.exports).flatMap((entry) =>
     typeof entry === "string" ? [entry] : Object.values(entry),
   )) {
     await readFile(path.join(installed, target));
+  }
+});
+
+test("TypeScript knows what the npm package exports, and asks for nothing that is not in it", async (t) => {
+  const { folder } = await install(t);
+  await writeFile(
+    path.join(folder, "page.ts"),
+    `import Hls from "hls.js";
+    import { hls, HeadwaterVideo, statsOf, type HeadwaterOptions } from "headwater-player";
+    ${ENTRIES.map((entry, at) => `import * as entry${at} from "headwater-player${entry}";`).join("\n")}
+    export const all = [${ENTRIES.map((_, at) => `entry${at}`).join()}];
+    const options: HeadwaterOptions = { signal: "wss://signal.example/v1/signal", key: "key" };
+    const player = new Hls({ ...hls(options), maxBufferLength: 20 });
+    export const bytes: number | undefined = statsOf(player)?.viewerBytes;
+    const element = document.createElement("headwater-video");
+    element.addEventListener("headwaterpeer", ({ detail }) => detail.kind === "neighbour");
+    export const more: number = element instanceof HeadwaterVideo ? element.stats().httpBytes + element.currentTime : 0;
+    // @ts-expect-error: nothing has this name.
+    element.stats().nothing;`,
+  );
+  for (const [module, resolution] of [
+    ["nodenext", "nodenext"],
+    ["esnext", "bundler"],
+  ]) {
+    const given = `--noEmit --strict --target es2022 --lib es2022,dom,dom.iterable --module ${module}`;
+    const flags = [...given.split(" "), "--moduleResolution", resolution, "page.ts"];
+    const { stdout } = await run("node", [path.join(PACKAGES, "typescript/bin/tsc"), ...flags], { cwd: folder }).catch(
+      (error) => error,
+    );
+    assert.equal(stdout, "", resolution);
   }
 });
 
@@ -98,6 +138,48 @@ describe("on one page", { concurrency: 2, timeout: 120_000 }, () => {
     // hls.js tries a worker made of a blob, and goes on without; the icon is the harness's.
     const own = refusals.filter((text) => !/worker|image 'data:,'/i.test(text));
     assert.deepEqual(own, []);
+    await Promise.all([first.close(), second.close()]);
+  });
+
+  test("a bundle of the npm package lets viewers share, with the module beside it", async (t) => {
+    const { folder } = await install(t);
+    const stage = await startStage({ t });
+    const options = { signal: stage.signal.url, integrity: "open" };
+    await writeFile(
+      path.join(folder, "page.js"),
+      `import Hls from "hls.js";
+      import { hls, statsOf } from "headwater-player";
+      const player = new Hls(hls(${JSON.stringify(options)}));
+      player.loadSource("${stage.src}");
+      player.attachMedia(document.querySelector("video"));
+      window.stats = () => statsOf(player);`,
+    );
+    const bundled = await build({
+      absWorkingDir: folder,
+      entryPoints: ["page.js"],
+      bundle: true,
+      minify: true,
+      format: "esm",
+      splitting: true,
+      outdir: "out",
+      write: false,
+      logLevel: "silent",
+    });
+    for (const { path: file, text } of bundled.outputFiles) {
+      const name = `/${path.basename(file)}`;
+      browser.pages.pages.set(name, text);
+      browser.pages.headers.set(name, { "content-type": "text/javascript" });
+    }
+    const html = '<video muted autoplay></video><script type="module" src="/page.js"></script>';
+    const open = () => browser.openPage(html);
+    const first = await open();
+    await until("the first viewer plays", () =>
+      first.page.evaluate(() => document.querySelector("video").currentTime > 8),
+    );
+    const second = await open();
+    await until("bytes move viewer to viewer", () =>
+      second.page.evaluate(() => window.stats?.()?.viewerBytes > 100_000),
+    );
     await Promise.all([first.close(), second.close()]);
   });
 

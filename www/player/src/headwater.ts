@@ -1,6 +1,7 @@
 // The whole of Headwater for a page: the `<headwater-video>` element, and `hls()` for pages that have their own hls.js.
 
 import { HeadwaterVideo } from "./element.js";
+import type { PeerEventDetail } from "./session.js";
 
 export { HeadwaterVideo } from "./element.js";
 export type { PlayerErrorDetail } from "./element.js";
@@ -17,5 +18,9 @@ if (registry && !registry.get("headwater-video")) registry.define("headwater-vid
 declare global {
   interface HTMLElementTagNameMap {
     "headwater-video": HeadwaterVideo;
+  }
+  interface HTMLElementEventMap {
+    headwaterpeer: CustomEvent<PeerEventDetail>;
+    headwaterchange: Event;
   }
 }
