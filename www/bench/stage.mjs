@@ -39,13 +39,13 @@ async function placeVod(media, folder, seconds) {
  * Starts `headwater-seed sign --watch` on a folder; resolves when the catalogue is there. The swarm is named by its usual
  * name, which a folder alone does not tell: so viewers may pass the catalogue on.
  */
-async function startSigner(folder, key) {
-  const swarm = `${key.public}/master.m3u8`;
+export async function startSigner(folder, key, playlist = "master.m3u8") {
+  const swarm = `${key.public}/${playlist}`;
   const args = ["sign", folder, "--key", key.file, `--swarm=${swarm}`, "--watch"];
   const child = spawn(process.env.HEADWATER_SEED_BIN, args, { stdio: ["ignore", "ignore", "pipe"] });
   const log = [];
   child.stderr.setEncoding("utf8").on("data", (text) => log.push(text));
-  const file = path.join(folder, "master.m3u8.catalogue");
+  const file = path.join(folder, `${playlist}.catalogue`);
   const exited = new Promise((resolve) => child.once("exit", resolve));
   const stop = async () => {
     child.kill("SIGTERM");

@@ -47,20 +47,26 @@ async function startPages() {
   return { url: `http://127.0.0.1:${server.address().port}`, close };
 }
 
-/** Starts a browser with so many empty pages, which `open` lets load one by one. */
-export async function startViewers(count) {
+/** Starts a browser with so many empty pages, which `open` lets load one by one; `init` runs in each before all else. */
+export async function startViewers(count, init) {
   const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
   const browser = await chromium.launch({ executablePath, args: FLAGS, ignoreDefaultArgs: ["--mute-audio"] });
   const pages = await startPages();
   const system = await browser.newBrowserCDPSession();
   const viewers = [];
-  for (let at = 0; at < count; at += 1) {
+  let made = 0;
+  const add = async () => {
+    made += 1;
     // The name tells viewers apart in the origin's log.
-    const context = await browser.newContext({ userAgent: `bench-viewer-${at + 1}` });
-    viewers.push(new Viewer(await context.newPage(), `${at + 1}`));
-  }
+    const context = await browser.newContext({ userAgent: `bench-viewer-${made}` });
+    if (init) await context.addInitScript(init);
+    return new Viewer(await context.newPage(), `${made}`);
+  };
+  while (viewers.length < count) viewers.push(await add());
   return {
     viewers,
+    /** One viewer more, whom nobody counts. */
+    add,
     /** Opens the page of a viewer; `told` is what it is told. */
     async open(viewer, kind, told) {
       await viewer.page.goto(`${pages.url}/view/${kind}?${new URLSearchParams(told)}`, { waitUntil: "commit" });
@@ -69,6 +75,13 @@ export async function startViewers(count) {
     async cpu() {
       const { processInfo } = await system.send("SystemInfo.getProcessInfo");
       return new Map(processInfo.map(({ type, id, cpuTime }) => [`${type} ${id}`, cpuTime]));
+    },
+    /** Records what the browser's threads do, until `traced` gives it. */
+    async trace(categories) {
+      await browser.startTracing(viewers[0].page, { categories });
+    },
+    async traced() {
+      return JSON.parse((await browser.stopTracing()).toString()).traceEvents;
     },
     async close() {
       await browser.close();
@@ -89,5 +102,22 @@ class Viewer {
   /** What the page measured. `undefined` before it is there. */
   async report() {
     return await this.page.evaluate(() => window.bench?.report());
+  }
+
+  /** Chromium's own protocol, for this page. */
+  async cdp() {
+    return (this.session ??= await this.page.context().newCDPSession(this.page));
+  }
+
+  /** What Chromium counts of the page, by name; durations are the main thread's processor seconds. */
+  async metrics() {
+    const cdp = await this.cdp();
+    await cdp.send("Performance.enable", { timeDomain: "threadTicks" });
+    const { metrics } = await cdp.send("Performance.getMetrics");
+    return Object.fromEntries(metrics.map(({ name, value }) => [name, value]));
+  }
+
+  async close() {
+    await this.page.context().close();
   }
 }

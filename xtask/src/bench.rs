@@ -18,7 +18,7 @@ pub(crate) struct Options {
     /// Where to write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Of `sim`, `seed`, `signal` and `browser`: this scenario or part alone
+    /// Of `sim`, `seed`, `signal`, `browser` and `player`: this scenario or part alone
     #[arg(long, value_name = "SCENARIO")]
     only: Option<String>,
     /// Of `signal`: how many minutes its part `churn` takes
@@ -43,7 +43,7 @@ struct Bench {
     run: fn(&Repo, &Options) -> Result<Vec<Measured>>,
 }
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     Bench {
         name: "size",
         about: "what a page downloads for the player and its WASM, brotli",
@@ -53,6 +53,11 @@ const BENCHES: [Bench; 6] = [
         name: "browser",
         about: "Chromium viewers over HTTP alone, with Headwater and (--vs p2pml) with p2p-media-loader",
         run: |repo, options| bench_browser::browser(repo, &options.browser, options.only.as_deref()),
+    },
+    Bench {
+        name: "player",
+        about: "what a viewer's page pays, beside HTTP alone: first frame, main thread, CPU, an hour's memory",
+        run: |repo, options| bench_browser::player(repo, options.only.as_deref()),
     },
     Bench {
         name: "engine",

@@ -1,8 +1,9 @@
 //! `cargo xtask bench browser`: real Chromium viewers over HTTP alone, with Headwater and with npm's p2p-media-loader, one
-//! after the other on this machine. The bench itself is www/bench/bench.mjs; here is what it needs.
+//! after the other on this machine; `bench player`: what Headwater costs a viewer's page. The benches themselves are
+//! www/bench/bench.mjs and player.mjs; here is what they need.
 
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -14,7 +15,7 @@ use crate::stamp::Fingerprint;
 use crate::{setup, web};
 
 /// What the bench measures in.
-const UNITS: [&str; 4] = ["copies", "x", "stalls", "failures"];
+const UNITS: [&str; 5] = ["copies", "x", "stalls", "failures", "ms"];
 
 /// What `bench browser` takes.
 #[derive(clap::Args)]
@@ -63,6 +64,33 @@ pub(crate) fn browser(repo: &Repo, options: &BrowserOptions, only: Option<&str>)
         let file = format!("{binary}{}", std::env::consts::EXE_SUFFIX);
         bench.env(name, repo.target().join("release").join(file));
     }
+    results(&mut bench)
+}
+
+/// What `bench player` is made of.
+const PLAYER_PARTS: [&str; 4] = ["start", "tasks", "cpu", "memory"];
+
+/// Sets up and runs what measures a single viewer's page; `only` is one of its parts.
+pub(crate) fn player(repo: &Repo, only: Option<&str>) -> Result<Vec<Measured>> {
+    ensure!(only.is_none_or(|only| PLAYER_PARTS.contains(&only)), "--only takes one of {}", PLAYER_PARTS.join(", "));
+    web::build(repo, web::Mode::Release)?;
+    // The servers' own speed is not what is measured.
+    run(cargo(repo).args(["build", "--package", "headwater-signal", "--package", "headwater-seed"]))?;
+    let chromium = setup::chromium(repo)?;
+    let media = media(repo)?;
+    let mut bench = program(repo, "node");
+    bench.arg("www/bench/player.mjs").arg("--media").arg(&media);
+    bench.args(only.map(|only| ["--only", only]).into_iter().flatten());
+    bench.env("CHROMIUM", chromium).env("HEADWATER_BENCH_DIR", repo.target().join("bench-browser"));
+    for (name, binary) in [("HEADWATER_SIGNAL_BIN", "headwater-signal"), ("HEADWATER_SEED_BIN", "headwater-seed")] {
+        let file = format!("{binary}{}", std::env::consts::EXE_SUFFIX);
+        bench.env(name, repo.target().join("debug").join(file));
+    }
+    results(&mut bench)
+}
+
+/// Runs a bench in the open; its last line is its results.
+fn results(bench: &mut Command) -> Result<Vec<Measured>> {
     let ran = tee(bench.stdin(Stdio::null()))?;
     ensure!(ran.success, "the bench did not run to its end");
     let last = ran.output.lines().rfind(|line| line.starts_with("[{")).context("the bench has no result")?;

@@ -8,6 +8,8 @@ const ENOUGH_S = 1;
 const bench = {
   /** From the navigation to the first frame that moves. */
   startupMs: 0,
+  /** From the navigation to the first frame that is shown. */
+  firstFrameMs: 0,
   stalls: 0,
   stallMs: 0,
   errors: [],
@@ -36,6 +38,9 @@ function ahead() {
   return 0;
 }
 
+video.requestVideoFrameCallback?.((now) => {
+  bench.firstFrameMs = now;
+});
 video.addEventListener("playing", () => {
   if (bench.startupMs === 0) bench.startupMs = performance.now();
   sought = false;
@@ -55,6 +60,7 @@ video.addEventListener("ended", endStall);
 /** What the page says when it is asked. */
 bench.report = () => ({
   startupMs: bench.startupMs,
+  firstFrameMs: bench.firstFrameMs,
   stalls: bench.stalls,
   stallMs: bench.stallMs + (stalledAt > 0 ? performance.now() - stalledAt : 0),
   errors: bench.errors,

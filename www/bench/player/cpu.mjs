@@ -1,0 +1,81 @@
+// What a viewer's processes use: all of Chromium's, the decoder's work included, by the viewers there are.
+
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { median } from "../figures.mjs";
+import { openStage } from "../stage.mjs";
+import { startViewers } from "../viewers.mjs";
+import { until } from "../../tests/harness/wait.mjs";
+
+const ROUNDS = 2;
+const VIEWERS = 4;
+
+/** From one viewer to the next, until what follows is steady, and how long that is measured, in milliseconds. */
+const JOIN_EVERY = 1_000;
+const SETTLE = 6_000;
+const MEASURED = 30_000;
+
+/** Processor seconds by kind of process, and what the pages' main threads did. */
+async function used(browser) {
+  const types = {};
+  for (const [name, seconds] of await browser.cpu()) {
+    const type = name.split(" ")[0];
+    types[type] = (types[type] ?? 0) + seconds;
+  }
+  const pages = await Promise.all(browser.viewers.map((viewer) => viewer.metrics()));
+  const total = (name) => pages.reduce((sum, metrics) => sum + metrics[name], 0);
+  return { ...types, "main threads": total("TaskDuration"), "scripts in them": total("ScriptDuration") };
+}
+
+async function run(kind, media) {
+  const stage = await openStage({ media, live: true, seconds: 130, signed: kind === "headwater" });
+  const browser = await startViewers(VIEWERS);
+  const told = { src: stage.src, signal: stage.signal.url, key: stage.key.public };
+  try {
+    for (const viewer of browser.viewers) {
+      await browser.open(viewer, kind, told);
+      await sleep(JOIN_EVERY);
+    }
+    await until("everyone plays", async () => {
+      const reports = await Promise.all(browser.viewers.map((viewer) => viewer.report()));
+      return reports.every((report) => report?.firstFrameMs > 0);
+    });
+    await sleep(SETTLE);
+    const before = await used(browser);
+    const begun = performance.now();
+    await sleep(MEASURED);
+    const after = await used(browser);
+    const viewerSeconds = ((performance.now() - begun) / 1000) * VIEWERS;
+    const cores = Object.fromEntries(
+      Object.entries(after).map(([name, seconds]) => [name, (seconds - (before[name] ?? 0)) / viewerSeconds]),
+    );
+    const reports = await Promise.all(browser.viewers.map((viewer) => viewer.report()));
+    const bytes = (source) => reports.reduce((sum, report) => sum + report.bytes[source], 0);
+    const share = bytes("viewers") / (bytes("viewers") + bytes("http"));
+    const { "main threads": main, "scripts in them": scripts, ...processes } = cores;
+    const all = Object.values(processes).reduce((sum, one) => sum + one, 0);
+    return { all, ...processes, main, scripts, share };
+  } finally {
+    await browser.close();
+    await stage.close();
+  }
+}
+
+export async function benchCpu({ media, rounds = ROUNDS }) {
+  const seen = { http: [], headwater: [] };
+  for (let round = 0; round < rounds; round += 1) {
+    const kinds = round % 2 === 0 ? ["http", "headwater"] : ["headwater", "http"];
+    for (const kind of kinds) {
+      const result = await run(kind, media);
+      seen[kind].push(result);
+      const { share, ...cores } = result;
+      const milli = Object.entries(cores).map(([name, value]) => `${name} ${(value * 1000).toFixed(1)}`);
+      console.log(`  ${kind}: ms a second and viewer: ${milli.join(", ")}; ${(share * 100).toFixed(0)} % from viewers`);
+    }
+  }
+  const ratio = (name) => median(seen.headwater.map((one) => one[name])) / median(seen.http.map((one) => one[name]));
+  return [
+    { name: "CPU of a viewer against HTTP only", value: ratio("all"), unit: "x", bar: 1.1 },
+    { name: "its renderer's main thread against HTTP only", value: ratio("main"), unit: "x", bar: 1.1 },
+  ];
+}
