@@ -15,6 +15,7 @@ import { minify } from "terser";
 import ts from "typescript";
 
 import { slimGlue } from "./glue.mjs";
+import { pack } from "./pack.mjs";
 
 const WWW = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
 const DIST = path.join(WWW, "dist");
@@ -167,9 +168,10 @@ async function modules() {
 async function player() {
   if (!existsSync(ENTRY)) fail(`the player's entry www/player/src/headwater.ts does not exist: write it first`);
   if (!existsSync(WASM)) fail(`www/generated/headwater_client_bg.wasm does not exist: run \`cargo xtask web\``);
-  const define = { WASM_INTEGRITY: JSON.stringify(integrityOf(await readFile(WASM))) };
+  const packed = pack(await readFile(WASM));
+  const define = { WASM_INTEGRITY: JSON.stringify(integrityOf(packed)) };
   await put("headwater.js", await bundle({ entryPoints: [ENTRY], plugins: [hlsBeside, clientGlue], define }));
-  await put("headwater_client_bg.wasm", await readFile(WASM));
+  await put("headwater_client_bg.wasm", packed);
 }
 
 async function hls() {

@@ -35,6 +35,29 @@ const EVENT_ORIGIN_DIFFERS: u32 = 3;
 /// No key of the page's signed the catalogue.
 const EVENT_CATALOGUE_NOT_SIGNED: u32 = 4;
 
+// What `Client::tell` is told, by the numbers that `www/player/src/client/told.ts` has for it too; what its three numbers
+// mean, in their order.
+
+/// The timer is due.
+const TOLD_WAKE: u32 = 0;
+/// The playhead moved: position and end of what is buffered in seconds, rate as the media element has it, 0 while paused.
+const TOLD_PLAYHEAD: u32 = 1;
+/// The player does not want a segment any more: the demand.
+const TOLD_CANCEL: u32 = 2;
+/// The player loaded a segment by itself: milliseconds to the first byte, bytes, milliseconds from there to the last.
+const TOLD_MEASURED: u32 = 3;
+/// The signalling server says how many peers the swarm has.
+const TOLD_SWARM_SIZE: u32 = 4;
+/// The head of a response came: the request, whether it is the range that was asked for, and the length of the whole
+/// segment, 0 where that is not known.
+const TOLD_FETCH_HEAD: u32 = 5;
+/// A body ended: the request.
+const TOLD_FETCH_DONE: u32 = 6;
+/// A request failed: which, and the response's status, 0 where none came.
+const TOLD_FETCH_FAILED: u32 = 7;
+/// Whether a signature is the publisher's: which, and 1 where it is, 0 where it is not, anything else for another key's.
+const TOLD_VERIFIED: u32 = 8;
+
 /// What stands for a frame that no frame parser takes, so that the engine deals with its sender.
 const UNREADABLE_FRAME: &[u8] = &[0xff];
 
@@ -111,10 +134,64 @@ impl Client {
         self.swarm.as_str().to_owned()
     }
 
-    /// The timer is due.
-    pub fn wake(&mut self) {
-        self.timer = None;
-        self.input(Input::Timeout);
+    /// Something that three numbers at most say: see `TOLD_*`. One method for all, as each costs every page some glue.
+    pub fn tell(&mut self, what: u32, a: f64, b: f64, c: f64) {
+        let fetch = FetchId(a as u64);
+        let input = match what {
+            TOLD_WAKE => {
+                self.timer = None;
+                Input::Timeout
+            }
+            TOLD_PLAYHEAD => Input::Playhead(Playhead {
+                position: MediaTime::from_secs(a),
+                buffered_to: MediaTime::from_secs(b),
+                rate_permille: (c * 1000.0) as u32,
+            }),
+            TOLD_CANCEL => Input::DemandCancelled { demand: DemandId(a as u64) },
+            TOLD_MEASURED => {
+                let [first_byte, transfer] = [a, c].map(|ms| duration_of(ms / 1000.0));
+                Input::OriginMeasured { first_byte, bytes: b as u64, transfer }
+            }
+            TOLD_SWARM_SIZE => Input::SwarmSize { peers: a as u32 },
+            TOLD_FETCH_HEAD => {
+                let Some(fetching) = self.fetching.iter_mut().find(|fetching| fetching.id == fetch) else {
+                    return;
+                };
+                let ranged = fetching.head(b != 0.0, c as u32, &mut self.store);
+                Input::FetchHead { fetch, ranged, total: fetching.total() }
+            }
+            TOLD_FETCH_DONE => {
+                let Some(fetching) = self.forget_fetch(fetch) else {
+                    return;
+                };
+                match fetching.finish(&mut self.store) {
+                    Ok((last, total)) => {
+                        if let Some(whole) = last {
+                            self.fetched(fetch, whole);
+                        }
+                        Input::FetchDone { fetch, total }
+                    }
+                    Err(_) => Input::FetchFailed { fetch, status: None },
+                }
+            }
+            TOLD_FETCH_FAILED => {
+                if self.forget_fetch(fetch).is_none() {
+                    return;
+                }
+                let status = b as u16;
+                Input::FetchFailed { fetch, status: (status != 0).then_some(status) }
+            }
+            TOLD_VERIFIED => {
+                let verdict = match b {
+                    1.0 => Verdict::of(true),
+                    0.0 => Verdict::of(false),
+                    _ => Verdict::OtherKey,
+                };
+                Input::BatchVerified { verify: VerifyId(a as u64), verdict }
+            }
+            _ => return,
+        };
+        self.input(input);
     }
 
     /// A playlist was loaded or refreshed; `segments` holds sequence number, start and duration (seconds) of each new one.
@@ -129,24 +206,10 @@ impl Client {
         self.input(Input::Playlist(PlaylistUpdate { track: TrackId(track), live, first, segments }));
     }
 
-    /// The playhead moved; `position` and `buffered_to` in seconds, `rate` as the media element has it, 0 while paused.
-    pub fn playhead(&mut self, position: f64, buffered_to: f64, rate: f64) {
-        self.input(Input::Playhead(Playhead {
-            position: MediaTime::from_secs(position),
-            buffered_to: MediaTime::from_secs(buffered_to),
-            rate_permille: (rate * 1000.0) as u32,
-        }));
-    }
-
     /// The player wants a segment; answered by `deliver` or `fail`.
     pub fn demand(&mut self, demand: f64, track: u64, seq: f64, audio: bool) {
         let kind = if audio { MediaKind::Audio } else { MediaKind::Main };
         self.input(Input::Demand { demand: DemandId(demand as u64), segment: segment(track, seq), kind });
-    }
-
-    /// The player does not want it any more.
-    pub fn cancel(&mut self, demand: f64) {
-        self.input(Input::DemandCancelled { demand: DemandId(demand as u64) });
     }
 
     /// Bytes of a segment that are in the store, counted in whole chunks.
@@ -158,12 +221,6 @@ impl Client {
     /// Takes over a segment that the player loaded by itself. `adoptStep` does the work.
     pub fn adopt(&mut self, track: u64, seq: f64, bytes: Bytes) {
         self.adoptions.extend(Adoption::new(segment(track, seq), bytes));
-    }
-
-    /// The player loaded a segment by itself: milliseconds to the first byte, bytes, milliseconds from there to the last.
-    pub fn measured(&mut self, first_byte: f64, bytes: f64, transfer: f64) {
-        let [first_byte, transfer] = [first_byte, transfer].map(|ms| duration_of(ms / 1000.0));
-        self.input(Input::OriginMeasured { first_byte, bytes: bytes as u64, transfer });
     }
 
     /// Hashes a little of what was handed to `adopt`. Returns whether there is more to do.
@@ -184,21 +241,13 @@ impl Client {
         !self.adoptions.is_empty()
     }
 
-    /// The signalling server says how many peers the swarm has.
-    #[wasm_bindgen(js_name = swarmSize)]
-    pub fn swarm_size(&mut self, peers: u32) {
-        self.input(Input::SwarmSize { peers });
-    }
-
-    /// A data channel opened.
-    pub fn connected(&mut self, peer: u64) {
-        self.input(Input::PeerConnected { peer: PeerId(peer) });
-    }
-
-    /// A data channel closed.
-    pub fn disconnected(&mut self, peer: u64) {
-        self.store.drop_peer(PeerId(peer));
-        self.input(Input::PeerDisconnected { peer: PeerId(peer) });
+    /// A data channel opened, or closed.
+    pub fn connected(&mut self, peer: u64, open: bool) {
+        let peer = PeerId(peer);
+        if !open {
+            self.store.drop_peer(peer);
+        }
+        self.input(if open { Input::PeerConnected { peer } } else { Input::PeerDisconnected { peer } });
     }
 
     /// A frame came.
@@ -234,18 +283,6 @@ impl Client {
         }
     }
 
-    /// The head of a response came: whether it is the range that was asked for, and the length of the whole segment, 0
-    /// where that is not known.
-    #[wasm_bindgen(js_name = fetchHead)]
-    pub fn fetch_head(&mut self, fetch: f64, ranged: bool, total: u32) {
-        let fetch = FetchId(fetch as u64);
-        if let Some(fetching) = self.fetching.iter_mut().find(|fetching| fetching.id == fetch) {
-            let ranged = fetching.head(ranged, total, &mut self.store);
-            let total = fetching.total();
-            self.input(Input::FetchHead { fetch, ranged, total });
-        }
-    }
-
     /// Bytes of a body came. Returns whether the request is still of use.
     #[wasm_bindgen(js_name = fetchBytes)]
     pub fn fetch_bytes(&mut self, fetch: f64, bytes: &Bytes) -> bool {
@@ -264,39 +301,12 @@ impl Client {
                     }
                 }
                 Err(_) => {
-                    self.fetch_failed(fetch, 0);
+                    self.tell(TOLD_FETCH_FAILED, fetch, 0.0, 0.0);
                     return false;
                 }
             }
         }
         true
-    }
-
-    /// A body ended.
-    #[wasm_bindgen(js_name = fetchDone)]
-    pub fn fetch_done(&mut self, fetch: f64) {
-        let id = FetchId(fetch as u64);
-        let Some(fetching) = self.forget_fetch(id) else {
-            return;
-        };
-        match fetching.finish(&mut self.store) {
-            Ok((last, total)) => {
-                if let Some(whole) = last {
-                    self.fetched(id, whole);
-                }
-                self.input(Input::FetchDone { fetch: id, total });
-            }
-            Err(_) => self.input(Input::FetchFailed { fetch: id, status: None }),
-        }
-    }
-
-    /// A request failed; `status` is 0 where no response came.
-    #[wasm_bindgen(js_name = fetchFailed)]
-    pub fn fetch_failed(&mut self, fetch: f64, status: u16) {
-        let id = FetchId(fetch as u64);
-        if self.forget_fetch(id).is_some() {
-            self.input(Input::FetchFailed { fetch: id, status: (status != 0).then_some(status) });
-        }
     }
 
     /// The catalogue file, empty where there is none.
@@ -306,12 +316,6 @@ impl Client {
             self.input(Input::Batch { source: BatchSource::Origin, bytes });
         }
         self.input(Input::CatalogueFetched { found: batches.is_ok() });
-    }
-
-    /// Whether a signature is the publisher's.
-    pub fn verified(&mut self, id: f64, valid: Option<bool>) {
-        let verdict = valid.map_or(Verdict::OtherKey, Verdict::of);
-        self.input(Input::BatchVerified { verify: VerifyId(id as u64), verdict });
     }
 
     /// Bytes from HTTP (those of `adopt` not counted), seeds and viewers, uploaded, wasted, held; then neighbours and the seeds among them.
@@ -415,7 +419,7 @@ impl Client {
             }
             Output::Fail { demand } => self.host.fail(demand.0 as f64),
             Output::Evict { segment } => self.store.evict(segment),
-            Output::Event(event) => self.tell(event),
+            Output::Event(event) => self.report(event),
         }
     }
 
@@ -431,7 +435,7 @@ impl Client {
         }
     }
 
-    fn tell(&self, event: Event) {
+    fn report(&self, event: Event) {
         let (kind, peer) = match event {
             Event::NeighbourReady { peer, seed: false } => (EVENT_NEIGHBOUR, peer.0),
             Event::NeighbourReady { peer, seed: true } => (EVENT_SEED, peer.0),

@@ -30,7 +30,7 @@ extern "C" {
     #[wasm_bindgen(typescript_type = "Host")]
     pub type Host;
 
-    /// Call `Client.wake` in `ms` milliseconds instead of whenever it was asked for before; infinite for never.
+    /// Tell `TOLD_WAKE` in `ms` milliseconds instead of whenever it was asked for before; infinite for never.
     #[wasm_bindgen(method)]
     pub(crate) fn timer(this: &Host, ms: f64);
 
@@ -63,7 +63,7 @@ extern "C" {
     #[wasm_bindgen(method, js_name = fetchCatalogue)]
     pub(crate) fn fetch_catalogue(this: &Host);
 
-    /// Verify an Ed25519 signature with the publisher's key that begins with `hint`; answer with `Client.verified`.
+    /// Verify an Ed25519 signature with the publisher's key that begins with `hint`; answer with `TOLD_VERIFIED`.
     #[wasm_bindgen(method)]
     pub(crate) fn verify(this: &Host, id: f64, hint: Vec<u8>, signature: Vec<u8>, message: Vec<u8>);
 

@@ -46,16 +46,10 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     core::arch::wasm32::unreachable()
 }
 
-/// The id of the track whose media playlist is at `playlist`, in the stream opened at `source`; both absolute URLs.
+/// The id of the track whose media playlist is at `name`, in the stream opened at `source`, both absolute URLs; where
+/// `source` is empty, `name` is its key: a DASH representation has no playlist of its own.
 #[wasm_bindgen(js_name = trackOf)]
 #[must_use]
-pub fn track_of(source: &str, playlist: &str) -> u64 {
-    TrackId::of_playlist(source, playlist).0
-}
-
-/// The id of the track with this key: that of a DASH representation, which has no playlist of its own.
-#[wasm_bindgen(js_name = trackOfKey)]
-#[must_use]
-pub fn track_of_key(key: &str) -> u64 {
-    TrackId::of_key(key).0
+pub fn track_of(source: &str, name: &str) -> u64 {
+    if source.is_empty() { TrackId::of_key(name).0 } else { TrackId::of_playlist(source, name).0 }
 }

@@ -162,7 +162,7 @@ fn bundle(repo: &Repo, mode: Mode) -> Result<()> {
     for folder in ["www/player", "www/demo", "www/dashboard", "www/shared", "www/generated"] {
         inputs = inputs.folder(&repo.path(folder))?;
     }
-    for file in ["www/build.mjs", "www/glue.mjs", "www/package-lock.json", "www/tsconfig.json"] {
+    for file in ["www/build.mjs", "www/glue.mjs", "www/pack.mjs", "www/package-lock.json", "www/tsconfig.json"] {
         inputs = inputs.file(&repo.path(file));
     }
     if inputs.is_in(&stamp) && MADE.iter().all(|name| repo.dist().join(name).is_file()) {

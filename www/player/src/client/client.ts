@@ -1,22 +1,21 @@
 // The engine's host: gives it sockets, requests, timers and cryptography, and carries its words to the player.
 
-import { initSync, type Client as Core, Client as CoreClass, trackOf, trackOfKey, type Host } from "#client";
+import { type Client as Core, Client as CoreClass, trackOf, type Host } from "#client";
 
 import type { Settings } from "../options.js";
 import { isSparing, memoryBudget } from "./device.js";
 import { Http, type SegmentRequest } from "./http.js";
 import { Keys } from "./keys.js";
+import { load } from "./load.js";
 import { Peers } from "./peers.js";
 import { Signal } from "./signal.js";
+import { CANCEL, MEASURED, PLAYHEAD, SWARM_SIZE, VERIFIED, WAKE } from "./told.js";
 
 /** How often the signalling server hears what this peer carried. */
 const REPORT_EVERY_MS = 15_000;
 
 /** A client that has not heard from the signalling server after this begins without it. */
 const WELCOME_WITHIN_MS = 2_000;
-
-/** A client that has not loaded after this is done without. */
-const LOAD_WITHIN_MS = 8_000;
 
 /** The signalling server hears where in content on demand the player is so often, and after a jump this far. */
 const TELL_EVERY_S = 60;
@@ -76,38 +75,6 @@ interface Demand {
 
 function segmentName(track: bigint, seq: number): string {
   return `${track.toString(36)}/${seq}`;
-}
-
-/** The hash of the module that this script was built with; put in by www/build.mjs. */
-declare const WASM_INTEGRITY: string | undefined;
-
-let loading: Promise<unknown> | undefined;
-
-/** Loads the WASM, once a page. */
-function load(): Promise<unknown> {
-  // A page that names the script's hash has named the module's with it.
-  const integrity = typeof WASM_INTEGRITY === "string" ? { integrity: WASM_INTEGRITY } : {};
-  const module = async () => {
-    const response = await fetch(new URL("headwater_client_bg.wasm", import.meta.url), integrity);
-    // Not compiled while it comes: many servers do not name its type, and it is small.
-    // Asynchronous in spite of its name and its type: www/glue.mjs.
-    await Promise.resolve(initSync({ module: await WebAssembly.compile(await response.arrayBuffer()) }));
-  };
-  loading ??= Promise.race([module(), late()]).catch((error: unknown) => {
-    // The next player on the page may have more luck.
-    loading = undefined;
-    throw error;
-  });
-  return loading;
-}
-
-/** Fails when the WASM has not come for so long that playback should not wait for it any more. */
-function late(): Promise<never> {
-  return new Promise((_, reject) => {
-    setTimeout(() => {
-      reject(new Error("the client did not load in time"));
-    }, LOAD_WITHIN_MS);
-  });
 }
 
 export class Client implements Host {
@@ -173,12 +140,12 @@ export class Client implements Host {
       },
       open: (peer) => {
         this.#soon((inner) => {
-          inner.connected(peer);
+          inner.connected(peer, true);
         });
       },
       closed: (peer) => {
         this.#soon((inner) => {
-          inner.disconnected(peer);
+          inner.connected(peer, false);
         });
       },
       lost: (peer) => {
@@ -208,9 +175,7 @@ export class Client implements Host {
       }),
       welcome: (ice, swarmSize) => {
         this.#peers.iceServers = ice;
-        this.#soon((inner) => {
-          inner.swarmSize(swarmSize);
-        });
+        this.#say(SWARM_SIZE, swarmSize);
         welcome?.();
       },
       connect: (peer, offer) => {
@@ -236,14 +201,12 @@ export class Client implements Host {
       },
       { signal },
     );
-    this.#soon((inner) => {
-      inner.wake();
-    });
+    this.#say(WAKE);
   }
 
   /** The id of the track with this media playlist, or with this key. */
   track(name: TrackName): bigint {
-    return typeof name === "string" ? trackOf(this.#settings.source, name) : trackOfKey(name.key);
+    return typeof name === "string" ? trackOf(this.#settings.source, name) : trackOf("", name.key);
   }
 
   /** A playlist was loaded or refreshed; `flat` holds sequence number, start and duration of what is new. */
@@ -260,9 +223,7 @@ export class Client implements Host {
       const position_s = this.#owner.position();
       if (position_s === undefined || this.#signal.send({ type: "watching", position_s })) this.#tell(position_s);
     }
-    this.#soon((core) => {
-      core.playhead(position, bufferedTo, rate);
-    });
+    this.#say(PLAYHEAD, position, bufferedTo, rate);
   }
 
   /** Asks for a segment. Returns a function that takes the request back. */
@@ -273,10 +234,7 @@ export class Client implements Host {
       core.demand(id, track, seq, audio);
     });
     return () => {
-      if (this.#demands.delete(id))
-        this.#soon((core) => {
-          core.cancel(id);
-        });
+      if (this.#demands.delete(id)) this.#say(CANCEL, id);
     };
   }
 
@@ -288,9 +246,7 @@ export class Client implements Host {
 
   /** The player loaded a segment by itself, this fast. */
   measured(bytes: number, { requested, firstByte, complete }: Timing): void {
-    this.#soon((core) => {
-      core.measured(firstByte - requested, bytes, complete - firstByte);
-    });
+    this.#say(MEASURED, firstByte - requested, bytes, complete - firstByte);
   }
 
   /** Shares a segment that the player loaded by itself. */
@@ -338,9 +294,7 @@ export class Client implements Host {
     if (ms !== Infinity)
       this.#timer = setTimeout(
         () => {
-          this.#soon((core) => {
-            core.wake();
-          });
+          this.#say(WAKE);
         },
         Math.max(0, ms),
       );
@@ -382,9 +336,8 @@ export class Client implements Host {
   verify(id: number, hint: Uint8Array, signature: Uint8Array, message: Uint8Array): void {
     const verified = this.#keys?.verify(hint, signature as BufferSource, message as BufferSource);
     void Promise.resolve(verified).then((valid) => {
-      this.#soon((core) => {
-        core.verified(id, valid);
-      });
+      // Neither true nor false where the key is another's.
+      this.#say(VERIFIED, id, valid === undefined ? NaN : +valid);
     });
   }
 
@@ -438,6 +391,13 @@ export class Client implements Host {
   #soon(call: (core: Core) => void): void {
     if (this.#inside) this.#later.push(call);
     else this.#enter(call);
+  }
+
+  /** Tells the engine something now, or as soon as it has finished speaking. */
+  #say(what: number, a = 0, b = 0, c = 0): void {
+    this.#soon((core) => {
+      core.tell(what, a, b, c);
+    });
   }
 
   #rest(): void {

@@ -2,6 +2,8 @@
 
 import type { Client as Core } from "#client";
 
+import { FETCH_DONE, FETCH_FAILED, FETCH_HEAD } from "./told.js";
+
 /** Where a segment lies, and how the page's player would ask for it. */
 export interface SegmentRequest {
   url: string;
@@ -47,7 +49,7 @@ export class Http {
         .catch(() => {
           if (!controller.signal.aborted)
             this.#enter((core) => {
-              core.fetchFailed(fetch, 0);
+              core.tell(FETCH_FAILED, fetch, 0, 0);
             });
         })
         .finally(() => {
@@ -107,7 +109,7 @@ export class Http {
     }
     if (!signal.aborted)
       this.#enter((core) => {
-        core.fetchDone(id);
+        core.tell(FETCH_DONE, id, 0, 0);
       });
   }
 
@@ -125,12 +127,12 @@ export class Http {
     // A whole file in answer to a part of it is right only where the file is the segment.
     if ((status !== 200 && !partial) || (!partial && request.end !== undefined) || (partial && !range)) {
       this.#enter((core) => {
-        core.fetchFailed(id, status);
+        core.tell(FETCH_FAILED, id, status, 0);
       });
       return false;
     }
     this.#enter((core) => {
-      core.fetchHead(id, partial, total);
+      core.tell(FETCH_HEAD, id, +partial, total);
     });
     return true;
   }
