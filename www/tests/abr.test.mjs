@@ -15,16 +15,21 @@ import { until } from "./harness/wait.mjs";
 const SMALL = 180;
 const LARGE = 360;
 
+const PLAYED = ["hls.js 1.7", "Shaka with DASH", "dash.js"];
+
 const SCENARIOS = {
   "a neighbour that has everything at once, on an origin between the renditions": {
     origin: 26_000,
     plays: SMALL,
+    // Over HTTP alone, VHS stops for good on such an origin.
+    players: PLAYED,
   },
   "a neighbour slower than the rendition, on an origin that is faster": {
     origin: 110_000,
     /** In Mbit/s: 36 kB/s. */
     uploadCap: 0.29,
     plays: LARGE,
+    players: [...PLAYED, "Video.js with HLS"],
   },
 };
 
@@ -36,8 +41,11 @@ const SHARE = 0.9;
 /** So little ahead, in seconds, that there are choices to be made until the end. */
 const AHEAD = 8;
 
-/** What a player must be told to keep no more than that. */
-const CONFIG = { "hls.js 1.6": { maxMaxBufferLength: AHEAD }, "hls.js 1.7": { maxMaxBufferLength: AHEAD } };
+/** What a player must be told for that, and for choosing by what the line carries alone. */
+const CONFIG = {
+  "hls.js 1.7": { maxMaxBufferLength: AHEAD },
+  "Video.js with HLS": { limitRenditionByPlayerDimensions: false },
+};
 
 describe("beside", { concurrency: 3, timeout: 200_000 }, () => {
   let browser;
@@ -83,8 +91,8 @@ describe("beside", { concurrency: 3, timeout: 200_000 }, () => {
     return { close };
   }
 
-  for (const [beside, { origin: rate, uploadCap, plays }] of Object.entries(SCENARIOS)) {
-    for (const name of ["hls.js 1.7", "Shaka with DASH", "dash.js"]) {
+  for (const [beside, { origin: rate, uploadCap, plays, players }] of Object.entries(SCENARIOS)) {
+    for (const name of players) {
       test(`${beside}: ${name} plays the rendition that it plays over HTTP alone`, async (t) => {
         const player = { ...PLAYERS[name], buffer: AHEAD, config: CONFIG[name] };
         const started = async (start) => {

@@ -123,7 +123,7 @@ function videojs(type) {
   return `
       const { attachHeadwater } = await import("/headwater-videojs.js");
       window.videojs.Vhs.GOAL_BUFFER_LENGTH = buffer;
-      const player = (window.player = window.videojs(video, { html5: { vhs: { overrideNative: true } } }));
+      const player = (window.player = window.videojs(video, { html5: { vhs: { overrideNative: true, ...config } } }));
       const attached = attachHeadwater(player, options);
       player.on("error", () => fail(player.error().message));
       player.src({ src, type: "${type}" });
