@@ -69,7 +69,10 @@ pub struct Engine {
     held_count: usize,
     next_id: u64,
     outputs: VecDeque<Output>,
+    /// Something happened that may change any plan.
     dirty: bool,
+    /// Something happened that changes only what is sent next.
+    pub(crate) sends: bool,
     wake: Option<Now>,
     pub(crate) stats: Stats,
 }
@@ -108,6 +111,7 @@ impl Engine {
             next_id: 0,
             outputs: VecDeque::new(),
             dirty: true,
+            sends: false,
             wake: None,
             stats: Stats::default(),
         }
@@ -138,13 +142,16 @@ impl Engine {
             Input::PeerConnected { peer } => self.on_connected(peer),
             Input::PeerDisconnected { peer } => self.forget_peer(peer),
             Input::Control { peer, frame } => {
-                // Pings change no plan: nobody is to keep this peer planning by sending them.
+                // Nobody is to keep this peer planning by saying what changes no plan.
                 if !self.on_control(peer, frame) {
                     self.dirty = was_dirty;
                 }
             }
             Input::ChunkReceived { peer, chunk, hash } => self.on_chunk_received(peer, chunk, hash),
-            Input::ChunkSent { peer, chunk } => self.on_chunk_sent(peer, chunk),
+            Input::ChunkSent { peer, chunk } => {
+                self.on_chunk_sent(peer, chunk);
+                (self.dirty, self.sends) = (was_dirty, true);
+            }
             Input::FetchHead { fetch, ranged, total } => self.on_fetch_head(fetch, ranged, total),
             Input::FetchChunk { fetch, index, len, hash } => self.on_fetch_chunk(fetch, index, len, hash),
             Input::FetchDone { fetch, total } => self.on_fetch_done(fetch, total),
@@ -189,7 +196,12 @@ impl Engine {
             if let Some(output) = self.outputs.pop_front() {
                 return output;
             }
+            let sends = core::mem::take(&mut self.sends);
             if !self.dirty && self.wake.is_none_or(|wake| wake > self.now) {
+                if sends {
+                    self.schedule_uploads();
+                    continue;
+                }
                 return Output::Timeout { at: self.wake };
             }
             self.dirty = false;

@@ -50,6 +50,8 @@ pub(crate) struct Announcements {
     dropped: SortedSet<SegmentId>,
     due: Option<Now>,
     next_want: Now,
+    /// When a neighbour may have to be pinged or let go next.
+    next_look: Now,
     wants: u32,
     /// When this peer last went to the origin because none of its neighbours has what it wants.
     pub(crate) strange_at: Option<Now>,
@@ -69,6 +71,7 @@ impl Announcements {
             dropped: SortedSet::default(),
             due: None,
             next_want: now + WANT_EVERY,
+            next_look: now,
             wants: 0,
             strange_at: None,
             next_strange: now,
@@ -164,7 +167,7 @@ impl Engine {
                 return true;
             }
         };
-        let is_ping = ready && matches!(message, Message::Ping { .. } | Message::Pong { .. });
+        let plans = !ready || self.changes_plans(&message);
         match message {
             Message::Hello(hello) if !ready => self.on_hello(peer, hello),
             Message::Bye { .. } => {
@@ -175,7 +178,24 @@ impl Engine {
             Message::Hello(_) => self.disconnect(peer, DisconnectReason::ProtocolError),
             message => self.on_message(peer, message),
         }
-        !is_ping
+        plans
+    }
+
+    /// Whether a message may change what this peer gets from where. Most of what neighbours say does not: they hold what is here.
+    fn changes_plans(&mut self, message: &Message) -> bool {
+        let is_here = |id| self.segments.get(&id).is_some_and(|segment| segment.complete);
+        match message {
+            Message::Ping { .. } | Message::Pong { .. } => false,
+            Message::Request { .. } | Message::Cancel { .. } => {
+                self.sends = true;
+                false
+            }
+            Message::Have { track, full: false, ranges } => {
+                !ranges.iter().all(|range| range.count == 1 && is_here(SegmentId { track: *track, seq: range.first }))
+            }
+            Message::HaveChunks { segment, .. } => !is_here(*segment),
+            _ => true,
+        }
     }
 
     fn on_hello(&mut self, peer: PeerId, hello: Hello) {
@@ -467,18 +487,28 @@ impl Engine {
 
     pub(crate) fn keep_in_touch(&mut self) {
         let now = self.now;
+        if self.announcements.next_look > now {
+            self.wake_at(self.announcements.next_look);
+            return self.ask_for_neighbours();
+        }
         let mut gone = Vec::new();
         let mut pings = Vec::new();
         let mut next = now + PING_EVERY;
         for (peer, neighbour) in self.neighbours.iter_mut() {
-            if now.passed(neighbour.last_heard) >= SILENCE
-                || (!neighbour.is_ready() && now.passed(neighbour.connected) >= HELLO_WITHIN)
-            {
+            if !neighbour.is_ready() {
+                let until = neighbour.connected + HELLO_WITHIN;
+                if until <= now {
+                    gone.push(peer);
+                }
+                next = next.min(until);
+                continue;
+            }
+            if now.passed(neighbour.last_heard) >= SILENCE {
                 gone.push(peer);
                 continue;
             }
             let due = neighbour.ping.map_or(neighbour.pinged, |(_, at)| at) + PING_EVERY;
-            if neighbour.is_ready() && due <= now {
+            if due <= now {
                 let nonce = self.rng.next_u64() as u32;
                 neighbour.ping = Some((nonce, now));
                 neighbour.pinged = now;
@@ -494,6 +524,8 @@ impl Engine {
             self.disconnect(peer, DisconnectReason::Unresponsive);
         }
         if !self.neighbours.is_empty() {
+            // Who comes meanwhile has nothing due before that either.
+            self.announcements.next_look = next;
             self.wake_at(next);
         }
         self.ask_for_neighbours();
