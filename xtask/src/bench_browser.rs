@@ -15,7 +15,7 @@ use crate::stamp::Fingerprint;
 use crate::{setup, web};
 
 /// What the bench measures in.
-const UNITS: [&str; 5] = ["copies", "x", "stalls", "failures", "ms"];
+const UNITS: [&str; 6] = ["copies", "x", "stalls", "failures", "ms", "MB"];
 
 /// What `bench browser` takes.
 #[derive(clap::Args)]

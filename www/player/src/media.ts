@@ -23,6 +23,16 @@ export function bufferedTo(buffered: TimeRanges, position: number): number {
   return end;
 }
 
+/** A frame that is not shown within this, in milliseconds, is not waited for: there is no picture, or nobody to see it. */
+const SHOWN_WITHIN_MS = 200;
+
+/** Calls back, at least once, when `media` has shown its next frame. */
+export function onceShown(media: Partial<HTMLVideoElement>, call: () => void): void {
+  // The frame is about to be shown when the browser says so.
+  media.requestVideoFrameCallback?.(() => setTimeout(call));
+  setTimeout(call, SHOWN_WITHIN_MS);
+}
+
 /** Counts start-up and stalls of one element. A seek is no stall. */
 export class StallWatch {
   readonly #media: HTMLMediaElement;

@@ -12,7 +12,7 @@ import {
 } from "./client/client.js";
 import { AGAIN } from "./client/device.js";
 import type { SegmentRequest } from "./client/http.js";
-import { bufferedTo, StallWatch } from "./media.js";
+import { bufferedTo, onceShown, StallWatch } from "./media.js";
 import { type HeadwaterOptions, peersArePossible, type Settings, settingsOf } from "./options.js";
 
 /** How often the engine hears where the playhead is. */
@@ -196,7 +196,7 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
     }
     const begin = () => {
       // The first frame is there; the client takes what time is left over.
-      if (this.#phase === "before" && this.#settings) setTimeout(() => void this.#agree());
+      if (this.#phase === "before" && this.#settings && !this.#asked) onceShown(media, () => void this.#agree());
     };
     media.addEventListener("playing", begin, { signal });
     const ready = () => {
@@ -276,7 +276,7 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
 
   /** Starts where the viewer agrees; nothing waits for the answer. */
   async #agree(): Promise<void> {
-    if (this.#asked) return;
+    if (this.#asked || this.#phase === "over") return;
     this.#asked = true;
     const { consent } = this.#options;
     if (consent) {
