@@ -198,15 +198,18 @@ impl Catalogue {
         segments
     }
 
-    /// Lets go of what lies behind a live track's window, whose first segment is `first`: a stream may run for years.
-    pub(crate) fn forget_behind(&mut self, track: TrackId, first: SeqNo) {
+    /// Lets go of what lies behind a live track's window, whose first segment is `first`: a stream may run for years. Gives
+    /// the first that may stay.
+    pub(crate) fn forget_behind(&mut self, track: TrackId, first: SeqNo) -> SeqNo {
+        let floor = SeqNo(first.0.saturating_sub(KEPT_BEHIND));
         while let Some((seq, _)) = self.entries.ends(track)
-            && seq.saturating_add(KEPT_BEHIND) < first
+            && seq < floor
         {
             if let Some(known) = self.entries.remove(&SegmentId { track, seq }) {
                 self.release(known.batch);
             }
         }
+        floor
     }
 
     fn bound(&mut self) {

@@ -160,9 +160,10 @@ impl Engine {
     }
 
     /// Lets go of the catalogue entries that lie well behind `first`, a live track's first listed segment. For shells that run
-    /// for days, as seeds do; a page is closed long before its entries weigh anything, and need not carry this.
-    pub fn forget_entries_behind(&mut self, track: TrackId, first: SeqNo) {
-        self.catalogue.forget_behind(track, first);
+    /// for days, as seeds do; a page is closed long before its entries weigh anything, and need not carry this. Gives the
+    /// number before which nothing is kept: a batch of such entries would be forgotten at the next look.
+    pub fn forget_entries_behind(&mut self, track: TrackId, first: SeqNo) -> SeqNo {
+        self.catalogue.forget_behind(track, first)
     }
 
     /// The shell has lost a segment's bytes, or what it finds in their place is not what was signed: nobody is promised them

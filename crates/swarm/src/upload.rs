@@ -78,6 +78,27 @@ impl Allowance {
 }
 
 impl Engine {
+    /// The shell has yet to fetch the bytes of a chunk that it is to send, from a disk or further away. That time is not this
+    /// peer's line's, and nobody else waits for it. For shells that keep segments elsewhere than in memory.
+    pub fn suspend_sending(&mut self, peer: PeerId, chunk: ChunkId) {
+        self.date_sending(peer, chunk, Now::default());
+        self.sends = true;
+    }
+
+    /// The bytes are here: the chunk leaves from `now`.
+    pub fn resume_sending(&mut self, now: Now, peer: PeerId, chunk: ChunkId) {
+        self.now = self.now.max(now);
+        self.date_sending(peer, chunk, self.now);
+    }
+
+    fn date_sending(&mut self, peer: PeerId, chunk: ChunkId, since: Now) {
+        let sending = self.neighbours.get_mut(&peer).and_then(|neighbour| neighbour.sending.get_mut(&chunk));
+        if let Some(sending) = sending {
+            // Others may have left meanwhile: it teaches nothing.
+            (sending.since, sending.alone) = (since, false);
+        }
+    }
+
     pub(crate) fn on_request(&mut self, peer: PeerId, id: SegmentId, chunks: ChunkRange, time_left: Span) {
         let now = self.now;
         let uploads = self.config.uploads;

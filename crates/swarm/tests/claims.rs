@@ -192,3 +192,32 @@ fn a_neighbour_that_stands_still_once_is_kept_and_one_that_never_answers_is_let_
     let later = bench.wait(60_000);
     assert!(later.iter().any(is_disconnect), "asked for ever");
 }
+
+#[test]
+fn a_chunk_that_waits_for_the_disk_keeps_nobody_else_waiting() {
+    let mut bench = Bench::new();
+    for peer in 1..=3 {
+        bench.connect(peer);
+    }
+    let stored = bench.input(Input::SegmentStored { segment: segment(8), len: len(), hashes: hashes(8) });
+    assert!(!stored.iter().any(is_disconnect));
+    let ask = |bench: &mut Bench, peer: u64| {
+        let chunks = ChunkRange::one(ChunkIndex(peer as u32));
+        bench.say(peer, &Message::Request { segment: segment(8), chunks, time_left_ms: 1000 })
+    };
+    let to = |outputs: &[Output]| {
+        let peer = |output: &Output| if let Output::SendChunk { peer, .. } = output { Some(peer.0) } else { None };
+        outputs.iter().filter_map(peer).collect::<Vec<_>>()
+    };
+    assert_eq!(to(&ask(&mut bench, 1)), [1]);
+    assert_eq!(to(&ask(&mut bench, 2)), [2]);
+    assert!(to(&ask(&mut bench, 3)).is_empty(), "two at once are enough");
+    let chunk = ChunkId { segment: segment(8), index: ChunkIndex(1) };
+    bench.engine.suspend_sending(PeerId(1), chunk);
+    assert_eq!(to(&bench.input(Input::Timeout)), [3]);
+    bench.wait(5000);
+    let now = bench.now;
+    bench.engine.resume_sending(now, PeerId(1), chunk);
+    bench.input(Input::ChunkSent { peer: PeerId(1), chunk });
+    assert_eq!(bench.engine.stats().uploaded_bytes, 65_536);
+}
