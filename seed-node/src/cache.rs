@@ -55,7 +55,29 @@ pub struct Cached {
     pub validator: Validator,
 }
 
+/// What the folder of one stream is called at the end.
+const FOLDER_SUFFIX: &str = ".stream";
+
 impl DiskCache {
+    /// Opens a folder for several streams: one below it for each, with an equal part of `limit`, so that a live stream does
+    /// not push a film out. What streams that are not among them left there is removed.
+    ///
+    /// # Errors
+    /// Where it cannot be read, made or tidied.
+    pub fn open_shared(folder: &Path, limit: u64, streams: &[String]) -> io::Result<Vec<Arc<Self>>> {
+        fs::create_dir_all(folder)?;
+        let mut names: Vec<String> = Vec::new();
+        for stream in streams {
+            // Two that are called the same are still two.
+            let twins = names.len();
+            let first = folder_name(stream);
+            names.push(if names.contains(&first) { folder_name(&format!("{stream}#{twins}")) } else { first });
+        }
+        tidy(folder, &names)?;
+        let share = limit / (names.len() as u64).max(1);
+        names.iter().map(|name| Self::open(&folder.join(name), share)).collect()
+    }
+
     /// Opens a folder, and makes it where it is not there. What a program that was killed left half is removed.
     ///
     /// # Errors
@@ -84,10 +106,10 @@ impl DiskCache {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Most bytes on disk.
+    /// Bytes of segments that there is room for: heads of files take the rest.
     #[must_use]
-    pub fn limit(&self) -> u64 {
-        self.limit
+    pub fn room(&self) -> u64 {
+        self.limit - self.limit / 32
     }
 
     /// Bytes on disk.
@@ -110,9 +132,13 @@ impl DiskCache {
                     fs::File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
                 Some(cached)
             }
-            Err(error) => {
+            Err(error) if is_for_good(&error) => {
                 tracing::warn!(path = %path.display(), %error, "a file of the disk cache is of no use; pulling it again");
                 self.forget(&name);
+                None
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot read a file of the disk cache now; pulling it again");
                 None
             }
         }
@@ -177,6 +203,30 @@ impl DiskCache {
     }
 }
 
+/// Whether a file is of no use later either. Too many open files, or a disk that comes back, are no reason to delete it.
+fn is_for_good(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound)
+}
+
+/// Removes what no stream of `names` uses any more: folders of others, and files of before there were folders.
+fn tidy(folder: &Path, names: &[String]) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let path = entry.path();
+        if name.ends_with(".seg") || name.ends_with(".part") {
+            fs::remove_file(path)?;
+        } else if name.ends_with(FOLDER_SUFFIX) && !names.contains(&name) {
+            tidy(&path, &[])?;
+            if let Err(error) = fs::remove_dir(&path) {
+                // There is something of somebody else in it.
+                tracing::warn!(path = %path.display(), %error, "cannot remove a folder of the disk cache that no stream uses");
+            }
+        }
+    }
+    Ok(())
+}
+
 fn name(url: &Url, range: Option<Range>) -> String {
     let range = range.map_or_else(String::new, |range| format!("#{}+{}", range.offset, range.len));
     format!("{}.seg", blake3::hash(format!("{url}{range}").as_bytes()).to_hex())
@@ -205,6 +255,11 @@ fn read(mut file: fs::File) -> io::Result<Cached> {
     }
     let [etag, modified] = &texts;
     Ok(Cached { bytes: bytes.into(), validator: Validator::new(etag, modified) })
+}
+
+fn folder_name(stream: &str) -> String {
+    let hash = blake3::hash(stream.as_bytes()).to_hex();
+    format!("{}{FOLDER_SUFFIX}", &hash[..16])
 }
 
 #[cfg(test)]
@@ -263,6 +318,50 @@ mod tests {
         cache.store(&a, None, &Validator::default(), b"bytes");
         assert!(cache.load(&a, None).is_none());
         assert_eq!(cache.bytes(), 0);
+    }
+
+    #[test]
+    fn streams_share_a_limit_and_none_takes_anothers_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let streams = ["film".to_owned(), "live".to_owned(), "live".to_owned()];
+        let open = |streams: &[String]| DiskCache::open_shared(folder.path(), 30_000, streams).unwrap();
+        let caches = open(&streams);
+        caches[0].store(&url("http://o/film.ts"), None, &Validator::default(), &[1; 3000]);
+        for place in 0..20 {
+            let url = url(&format!("http://o/{place}.ts"));
+            caches[1].store(&url, None, &Validator::default(), &[2; 3000]);
+        }
+        assert!(caches[0].load(&url("http://o/film.ts"), None).is_some());
+        assert!(caches[1].bytes() <= 10_000 && caches[1].bytes() > 6000);
+        assert_eq!(caches[2].bytes(), 0, "two of one name are two");
+        assert!(caches.iter().map(|cache| cache.room()).sum::<u64>() <= 30_000);
+
+        fs::write(folder.path().join("of-an-earlier-version.seg"), b"x").unwrap();
+        fs::write(folder.path().join("mine.txt"), b"x").unwrap();
+        let caches = open(&streams[..1]);
+        assert!(
+            caches[0].load(&url("http://o/film.ts"), None).is_some(),
+            "it survives a restart, and has all room now"
+        );
+        assert!(caches[0].room() > 20_000);
+        let there = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(there, 2, "nothing is left of streams that are not seeded any more; what is not ours stays");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_cannot_be_read_now_may_be_read_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = DiskCache::open(folder.path(), 10_000).unwrap();
+        let a = url("http://o/a.ts");
+        cache.store(&a, None, &Validator::default(), b"bytes");
+        // Opening a path through a file fails as a disk does that is away: not for good.
+        let (path, away) = (folder.path().join(name(&a, None)), folder.path().join("away"));
+        fs::rename(&path, &away).unwrap();
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        assert!(cache.load(&a, None).is_none());
+        fs::rename(&away, &path).unwrap();
+        assert_eq!(&cache.load(&a, None).unwrap().bytes[..], b"bytes");
     }
 
     #[cfg(target_os = "linux")]

@@ -100,7 +100,9 @@ type Metric = (&'static str, &'static str, &'static str, fn(&Watched, &Stats) ->
 const METRICS: [Metric; 10] = [
     ("joined", "gauge", "Whether the signalling server has this seed.", |stream, _| u64::from(stream.is_joined())),
     ("viewers", "gauge", "Viewers and other peers connected now.", |_, stats| u64::from(stats.neighbours)),
-    ("held_bytes", "gauge", "Bytes of segments in memory.", |_, stats| stats.held_bytes),
+    ("held_bytes", "gauge", "Bytes of segments that viewers can have, in memory or on disk.", |_, stats| {
+        stats.held_bytes
+    }),
     ("uploaded_bytes_total", "counter", "Bytes of segments sent to peers.", |_, stats| stats.uploaded_bytes),
     ("published_segments_total", "counter", "Segments pulled from the origin and published.", |stream, _| {
         stream.published.segments.load(Ordering::Relaxed)

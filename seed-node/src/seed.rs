@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
 use headwater_swarm::{Config, Integrity};
-use headwater_wire::{Role, Scope, SegmentId, SwarmName};
+use headwater_wire::{Role, Scope, SwarmName};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -15,10 +15,11 @@ use url::Url;
 use crate::cache::DiskCache;
 use crate::http::Http;
 use crate::key::Key;
+use crate::node::wishes::{Needs, needs};
 use crate::node::{Node, NodeConfig, NodeEvent, NodeHandle, Tamper};
 use crate::origin::Source;
 use crate::origin::mirror::{Mirror, MirrorEvent};
-use crate::origin::pull::Puller;
+use crate::origin::pull::{MAX_RECENT_BYTES, Puller};
 use crate::sign::Signer;
 use crate::signalling::Membership;
 use crate::transport::rtc::RtcTransport;
@@ -29,8 +30,8 @@ use publisher::Publisher;
 /// Segments pulled and not yet taken in.
 const MIRROR_QUEUE: usize = 4;
 
-/// Wishes of viewers that wait for the mirror.
-const WISHES: usize = 256;
+/// The part of a stream's memory for what was pulled last, which whoever asks over HTTP gets without another pull.
+const RECENT: u64 = 8;
 
 /// What a seed is made of.
 #[derive(Debug)]
@@ -47,13 +48,14 @@ pub struct SeedConfig {
     pub key: Option<Key>,
     /// While keys are changed: the other keys, and the swarms in which the same content is signed with them.
     pub further: Vec<(SwarmName, Key)>,
-    /// Most bytes kept in memory. Of a finished stream more is seeded where there is a disk cache, or it is a folder.
+    /// Most bytes kept in memory. Of a finished stream more is seeded where there is a disk cache, or it is a folder. Several
+    /// keys share it as they share the bytes, but for what comes back from the disk.
     pub memory: u64,
     /// Most bytes a second sent to all peers together. Several keys share it in equal parts.
     pub upload_cap: Option<u64>,
     /// Most viewers at once, a key.
     pub viewers: u16,
-    /// Where segments are kept for the next start.
+    /// Where segments are kept for the next start: this stream's alone.
     pub cache: Option<Arc<DiskCache>>,
     /// The sockets; several seeds of one process may share them.
     pub transport: RtcTransport,
@@ -111,15 +113,15 @@ impl Seed {
         let (mut nodes, mut events, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
         let mut publishers = JoinSet::new();
         let live = config.source.is_live();
-        let puller = Puller::new(http, config.cache.clone(), live);
-        // Of a finished stream, what is on the disk need not be in memory as well.
-        let room = match &config.cache {
-            _ if live => config.memory,
-            _ if config.source.from.scheme() == "file" => u64::MAX / 4,
-            Some(cache) => config.memory.saturating_add(cache.limit()),
-            None => config.memory,
+        let elsewhere = match &config.cache {
+            _ if live => None,
+            _ if config.source.from.scheme() == "file" => Some(u64::MAX / 4),
+            cache => cache.as_ref().map(|cache| cache.room()),
         };
-        let (wishes_tx, wishes) = mpsc::channel(WISHES);
+        let Rooms { recent, memory, all: room } = Rooms::of(config.memory, elsewhere);
+        let puller = Puller::new(http, config.cache.clone(), live).keeping(recent);
+        let in_memory = memory / parts.len() as u64;
+        let (needs_tx, needs) = needs();
         for (swarm, key) in parts {
             let scope = Scope::of_swarm(&swarm);
             let parts = NodeParts {
@@ -128,8 +130,8 @@ impl Seed {
                 signed: key.is_some(),
                 tamper: tamper.take(),
                 room,
-                wishes: (!live).then(|| wishes_tx.clone()),
-                again: (room > config.memory).then(|| (puller.clone(), config.memory)),
+                needs: (!live).then(|| needs_tx.clone()),
+                again: (room > memory).then(|| (puller.clone(), in_memory)),
             };
             let (node, first_events) = start_node(&config, parts);
             let signer = key.map(|key| Signer::new(key, scope));
@@ -142,9 +144,9 @@ impl Seed {
             events.push(first_events);
             listeners.push(pulled_tx);
         }
-        drop(wishes_tx);
+        drop(needs_tx);
         let (pulled_tx, pulled) = mpsc::channel(MIRROR_QUEUE);
-        let mirror = Mirror { puller: puller.clone(), budget: room, wishes: Some(wishes), events: pulled_tx };
+        let mirror = Mirror { puller: puller.clone(), budget: room, needs: Some(needs), events: pulled_tx };
         publishers.spawn(hand_out(pulled, listeners));
         let mirror = tokio::spawn(mirror.run(config.source));
         let node = nodes.remove(0);
@@ -184,6 +186,28 @@ impl Seed {
     }
 }
 
+/// How many bytes of segments there may be, and where.
+#[derive(Debug, PartialEq, Eq)]
+struct Rooms {
+    /// Pulled last, for others who ask.
+    recent: usize,
+    /// In the nodes' memory.
+    memory: u64,
+    /// In all.
+    all: u64,
+}
+
+impl Rooms {
+    /// Of a stream that may take `memory`, and that can be had again from a place for so many bytes. What is in memory is there
+    /// as well.
+    fn of(memory: u64, elsewhere: Option<u64>) -> Self {
+        let recent = (memory / RECENT).min(MAX_RECENT_BYTES as u64);
+        let memory = memory - recent;
+        // Far below what an address has.
+        Self { recent: recent as usize, memory, all: elsewhere.unwrap_or(0).max(memory) }
+    }
+}
+
 /// What one swarm's node has of its own.
 struct NodeParts {
     swarm: SwarmName,
@@ -192,13 +216,13 @@ struct NodeParts {
     tamper: Option<Box<dyn Tamper>>,
     /// Bytes of segments, in memory and on the disk.
     room: u64,
-    wishes: Option<mpsc::Sender<SegmentId>>,
+    needs: Option<Needs>,
     again: Option<(Puller, u64)>,
 }
 
 /// The node that serves one swarm.
 fn start_node(config: &SeedConfig, parts: NodeParts) -> (Node, Receiver<NodeEvent>) {
-    let NodeParts { swarm, keys, signed, tamper, room, wishes, again } = parts;
+    let NodeParts { swarm, keys, signed, tamper, room, needs, again } = parts;
     let integrity = if signed { Integrity::Signed(Scope::of_swarm(&swarm)) } else { Integrity::Open };
     let engine = Config {
         memory_budget: room,
@@ -214,7 +238,7 @@ fn start_node(config: &SeedConfig, parts: NodeParts) -> (Node, Receiver<NodeEven
         want: engine.neighbours,
     };
     let transport = Arc::new(config.transport.clone());
-    Node::start(NodeConfig { engine, keys, membership, transport, origin: None, wishes, again, tamper })
+    Node::start(NodeConfig { engine, keys, membership, transport, origin: None, needs, again, tamper })
 }
 
 /// Gives what was pulled to the publisher of each key. The bytes are shared, not copied.
@@ -224,5 +248,22 @@ async fn hand_out(mut pulled: mpsc::Receiver<MirrorEvent>, publishers: Vec<mpsc:
             // It ends with the seed.
             let _ = publisher.send(event.clone()).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_memory_and_on_the_disk_is_counted_once() {
+        let rooms = |memory, elsewhere| {
+            let Rooms { recent, memory, all } = Rooms::of(memory, elsewhere);
+            (recent, memory, all)
+        };
+        assert_eq!(rooms(800, None), (100, 700, 700));
+        assert_eq!(rooms(800, Some(5000)), (100, 700, 5000), "not 5700: the disk has what the memory has");
+        assert_eq!(rooms(800, Some(300)), (100, 700, 700), "what the disk has no room for stays in memory");
+        assert_eq!(rooms(1 << 40, None).0, MAX_RECENT_BYTES);
     }
 }

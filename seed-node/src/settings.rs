@@ -56,7 +56,7 @@ pub struct Settings {
     /// A folder for segments, so that they need not be pulled again after a restart; none by default.
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
-    /// Most bytes in that folder; 10 GiB by default.
+    /// Most bytes in that folder, for all streams in equal parts; 10 GiB by default.
     #[arg(long, value_name = "BYTES")]
     pub cache_size: Option<u64>,
     /// The streams, in a file.

@@ -70,7 +70,7 @@ impl Viewer {
             membership,
             transport: Arc::new(RtcTransport::default()),
             origin: Some(origin),
-            wishes: None,
+            needs: None,
             again: None,
             tamper: None,
         });

@@ -28,7 +28,7 @@ async fn the_window_first_then_what_appears_each_segment_once() {
     assert!(source.is_live());
     let (events_tx, mut events) = mpsc::channel(4);
     let puller = Puller::new(http, None, true);
-    let mirror = tokio::spawn(Mirror { puller, budget: 1 << 20, wishes: None, events: events_tx }.run(source));
+    let mirror = tokio::spawn(Mirror { puller, budget: 1 << 20, needs: None, events: events_tx }.run(source));
 
     let mut pulled = Vec::new();
     let mut first_listed = SeqNo(0);

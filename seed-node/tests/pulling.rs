@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use headwater_seed::cache::DiskCache;
@@ -187,6 +188,59 @@ async fn a_film_in_a_folder_is_seeded_whole_with_little_memory_and_never_otherwi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_that_cannot_be_had_for_a_while_comes_back() {
+    const COUNT: u32 = 8;
+    let log = Log::start();
+    let (origin, signal, key) = (Origin::start().await, Signal::start().await, key());
+    origin.put_vod(COUNT, LEN);
+    let folder = tempfile::tempdir().unwrap();
+    let cache = DiskCache::open(folder.path(), 1 << 30).unwrap();
+    let address = origin.url("/v/a.m3u8");
+    let source = Source::open(&Http::new().unwrap(), &address).await.unwrap();
+    let seed = frugal_seed(source, &signal, &key, 3 * LEN as u64, Some(cache)).await;
+    holds(seed.handle(), u64::from(COUNT) * LEN as u64).await;
+    // The disk fails, and the origin does not answer either.
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    origin.fail("/v/0.ts", Some(Fault::Status(503)));
+    let (first, mut events) = viewer(&address, &signal, &key).await;
+    until(&mut events, |event| matches!(event, NodeEvent::Engine(Event::NeighbourReady { seed: true, .. }))).await;
+    let track = first.tracks()[0].id;
+    let asking = tokio::spawn(async move {
+        let _ = first.segment(track, SeqNo(0)).await;
+        first
+    });
+    log.says(&["cannot get a segment again"]).await;
+    log.says(&["cannot pull a segment", "/v/0.ts", "503", "trying again later"]).await;
+    origin.fail("/v/0.ts", None);
+    asking.await.unwrap().leave().await;
+    holds(seed.handle(), u64::from(COUNT) * LEN as u64).await;
+    all_comes_from_the_seed(&address, &signal, &key, COUNT).await;
+    seed.shutdown().await;
+    signal.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_that_the_origin_gives_no_more_comes_from_the_disk() {
+    let origin = Origin::start().await;
+    origin.tag();
+    let segments = origin.put_vod(1, LEN);
+    let folder = tempfile::tempdir().unwrap();
+    let range = headwater_seed::http::Range { offset: 100, len: 5000 };
+    let location = Location { range: Some(range), ..segment(&origin, 0) };
+    let started = |live| {
+        let cache = DiskCache::open(folder.path(), 1 << 30).unwrap();
+        Puller::new(Http::new().unwrap(), Some(cache), live)
+    };
+    let bytes = started(false).pull(&location).await.unwrap();
+    assert!(bytes == segments[0][100..5100]);
+    origin.fail(location.url.path(), Some(Fault::NoRanges));
+    assert!(started(false).pull(&location).await.unwrap() == bytes);
+    assert!(matches!(started(true).pull(&location).await, Err(HttpError::NoRanges { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_room_for_all_what_viewers_come_near_is_pulled() {
     let log = Log::start();
     let (origin, signal, key) = (Origin::start().await, Signal::start().await, key());
@@ -201,12 +255,21 @@ async fn without_room_for_all_what_viewers_come_near_is_pulled() {
     let track = viewer.tracks()[0].id;
     // Nobody has it: it comes from the origin, and the seed gets what comes next.
     viewer.segment(track, SeqNo(20)).await.unwrap();
-    until_it_is("the seed does not pull what comes next", || origin.requests("/v/23.ts") > 0).await;
-    holds(seed.handle(), 8 * LEN as u64).await;
+    let published = || seed.published().segments.load(Ordering::Relaxed);
+    until_it_is("the seed does not pull what comes next", || published() >= 7 + 6).await;
+    holds(seed.handle(), 7 * LEN as u64).await;
     assert_eq!(origin.requests("/v/39.ts"), 0);
-    assert!(viewer.segment(track, SeqNo(22)).await.unwrap().bytes == segment_bytes(22, LEN));
-    assert!(viewer.stats().await.unwrap().seed_bytes >= LEN as u64);
+    // One who comes now hears of it with the seed's first words.
+    let (second, mut events) = self::viewer(&address, &signal, &key).await;
+    until(&mut events, |event| matches!(event, NodeEvent::Engine(Event::NeighbourReady { seed: true, .. }))).await;
+    assert!(second.segment(track, SeqNo(23)).await.unwrap().bytes == segment_bytes(23, LEN));
+    assert_eq!(second.stats().await.unwrap().http_bytes, 0);
+    // What had to make room is pulled again for one who comes near it, and nothing else is.
+    assert_eq!(origin.requests("/v/0.ts"), 1);
+    second.segment(track, SeqNo(0)).await.unwrap();
+    until_it_is("the seed does not pull again what it let go", || origin.requests("/v/0.ts") >= 3).await;
     viewer.leave().await;
+    second.leave().await;
     seed.shutdown().await;
     signal.stop().await;
 }

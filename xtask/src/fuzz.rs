@@ -50,7 +50,7 @@ pub(crate) fn check(repo: &Repo) -> Result<()> {
     run(cargo(repo).args(["fmt", "--check", "--manifest-path", "fuzz/Cargo.toml"]))?;
     let mut clippy = cargo(repo);
     clippy.args(["clippy", "--quiet", "--bins", "--no-default-features", "--manifest-path", "fuzz/Cargo.toml"]);
-    run(clippy.arg("--target-dir").arg(repo.target().join("fuzz")).args(["--", "-D", "warnings"]))
+    run(clippy.arg("--locked").arg("--target-dir").arg(repo.target().join("fuzz")).args(["--", "-D", "warnings"]))
 }
 
 /// Where cargo-fuzz is, installed below the target folder where it is not there.

@@ -47,20 +47,22 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
     for address in transport.bind().map_err(CommandError::Bind)? {
         tracing::debug!(%address, "bound");
     }
-    let cache = match &settings.cache {
+    let caches: Vec<Option<Arc<DiskCache>>> = match &settings.cache {
         Some(folder) => {
-            let opened = DiskCache::open(folder, settings.cache_size());
-            Some(opened.map_err(|cause| CommandError::Cache { folder: folder.clone(), cause })?)
+            let streams: Vec<String> = settings.stream.iter().map(|stream| format!("{:?}", stream.src)).collect();
+            let opened = DiskCache::open_shared(folder, settings.cache_size(), &streams);
+            let opened = opened.map_err(|cause| CommandError::Cache { folder: folder.clone(), cause })?;
+            opened.into_iter().map(Some).collect()
         }
-        None => None,
+        None => vec![None; settings.stream.len()],
     };
-    let shared = Shared { http: Http::new()?, settings: settings.clone(), folder, transport, cache };
+    let shared = Shared { http: Http::new()?, settings: settings.clone(), folder, transport };
     let mut seeds = Vec::new();
     let mut watched = Vec::new();
     let mut served = Vec::new();
     let mut watching = JoinSet::new();
-    for stream in &settings.stream {
-        let opened = open(&shared, stream).await;
+    for (stream, cache) in settings.stream.iter().zip(caches) {
+        let opened = open(&shared, stream, cache).await;
         let Opened { seed, parts, tracks, addresses } = match opened {
             // One stream that cannot be opened does not keep the others from starting.
             Err(error) if settings.stream.len() > 1 => {
@@ -122,11 +124,10 @@ struct Shared {
     /// Where the settings file lies.
     folder: PathBuf,
     transport: RtcTransport,
-    cache: Option<Arc<DiskCache>>,
 }
 
-async fn open(shared: &Shared, stream: &Stream) -> Result<Opened, CommandError> {
-    let Shared { http, settings, folder, transport, cache } = shared;
+async fn open(shared: &Shared, stream: &Stream, cache: Option<Arc<DiskCache>>) -> Result<Opened, CommandError> {
+    let Shared { http, settings, folder, transport } = shared;
     let src = stream.src.clone().ok_or(SettingsError::NoSource)?;
     let signal = settings.signal.clone().ok_or(SettingsError::NoSignal)?;
     let mut keys = match stream.integrity {
@@ -156,7 +157,7 @@ async fn open(shared: &Shared, stream: &Stream) -> Result<Opened, CommandError> 
         memory: stream.memory(),
         upload_cap: stream.upload_cap,
         viewers: stream.viewers(),
-        cache: cache.clone(),
+        cache,
         transport: transport.clone(),
     };
     let (seed, events) = Seed::start_all(http.clone(), config);

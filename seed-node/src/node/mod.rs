@@ -11,6 +11,7 @@ mod fetch;
 mod links;
 mod shelf;
 mod task;
+pub mod wishes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ use crate::http::{Http, Range};
 use crate::origin::pull::Puller;
 use crate::signalling::Membership;
 use crate::transport::Transport;
+use wishes::Needs;
 
 /// Commands waiting for the node.
 const COMMAND_QUEUE: usize = 64;
@@ -57,8 +59,8 @@ pub struct NodeConfig {
     pub transport: Arc<dyn Transport>,
     /// Fetches what the swarm does not give; seeds need none, since they pull on their own.
     pub origin: Option<OriginAccess>,
-    /// What of a finished stream viewers are near is told here.
-    pub wishes: Option<mpsc::Sender<SegmentId>>,
+    /// What viewers of a finished stream are near, and what of it is not held any more, is told here.
+    pub needs: Option<Needs>,
     /// Gives segments again that are not in memory any more, which holds at most so many bytes of them.
     pub again: Option<(Puller, u64)>,
     /// See [`Tamper`].

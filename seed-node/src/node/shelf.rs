@@ -2,13 +2,17 @@
 //! folder that is seeded. What is used least goes first.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use headwater_wire::{ChunkId, PeerId, RootHash, SegmentId};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::Location;
 use crate::origin::pull::Puller;
+
+/// Segments on their way back into memory at once: each may have 64 MB, and is let through when the node has taken it.
+const AT_ONCE: usize = 4;
 
 /// A chunk that is to be sent once its segment is back.
 #[derive(Debug)]
@@ -48,13 +52,24 @@ pub(super) struct Shelf {
     clock: u64,
     waiting: BTreeMap<SegmentId, Vec<Waiting>>,
     back: mpsc::Sender<BroughtBack>,
+    room: Arc<Semaphore>,
 }
 
 impl Shelf {
     /// An empty one; `back` is where segments come back.
     pub(super) fn new(puller: Puller, memory: u64, back: mpsc::Sender<BroughtBack>) -> Self {
         let (entries, order, waiting) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { puller, memory, in_memory: 0, entries, order, clock: 0, waiting, back }
+        Self {
+            puller,
+            memory,
+            in_memory: 0,
+            entries,
+            order,
+            clock: 0,
+            waiting,
+            back,
+            room: Arc::new(Semaphore::new(AT_ONCE)),
+        }
     }
 
     /// A segment is in memory now. Gives those that are to leave it.
@@ -116,8 +131,10 @@ impl Shelf {
         let others = self.waiting.entry(segment).or_default();
         others.push(waiting);
         if others.len() == 1 {
-            let (puller, back) = (self.puller.clone(), self.back.clone());
+            let (puller, back, room) = (self.puller.clone(), self.back.clone(), Arc::clone(&self.room));
+            // No more than chunks that viewers may have asked for; the permit is kept until the node has the bytes.
             tokio::spawn(async move {
+                let _permit = room.acquire().await;
                 let bytes = again(&puller, segment, &location, root).await;
                 // The node may have stopped.
                 let _ = back.send(BroughtBack { segment, bytes }).await;

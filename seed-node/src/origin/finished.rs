@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use headwater_wire::{SegmentId, SeqNo, TrackId};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::Track;
@@ -16,6 +16,7 @@ use super::pull::Puller;
 use crate::backoff::Backoff;
 use crate::http::HttpError;
 use crate::node::Location;
+use crate::node::wishes::{Need, NeedsQueue};
 
 /// The first wait before what the origin could not give is asked for again, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
@@ -90,34 +91,36 @@ impl Backlog {
     }
 }
 
-/// What has been pulled, as far as there is room for it.
+/// What the nodes hold. Which of it goes where there is no room for all is theirs to say.
 #[derive(Debug)]
-struct Shelf {
+struct Held {
     room: u64,
     bytes: u64,
     largest: u64,
-    pulled: VecDeque<(SegmentId, Location, u64)>,
+    segments: BTreeMap<SegmentId, (Location, u64)>,
 }
 
-impl Shelf {
+impl Held {
+    fn new(room: u64) -> Self {
+        Self { room, bytes: 0, largest: 0, segments: BTreeMap::new() }
+    }
+
     /// Whether what is under way, and one more, may not fit.
     fn is_full(&self, under_way: usize) -> bool {
         self.bytes.saturating_add(self.largest.saturating_mul(under_way as u64 + 1)) > self.room
     }
 
-    /// Takes note of a segment; gives those whose places it takes.
-    fn take_in(&mut self, segment: SegmentId, location: Location, len: u64) -> Vec<(SegmentId, Location)> {
-        self.pulled.push_back((segment, location, len));
+    fn take_in(&mut self, segment: SegmentId, location: Location, len: u64) {
+        self.let_go(segment);
+        self.segments.insert(segment, (location, len));
         self.bytes += len;
         self.largest = self.largest.max(len);
-        let mut gone = Vec::new();
-        while self.bytes > self.room
-            && let Some((segment, location, len)) = self.pulled.pop_front()
-        {
-            self.bytes -= len;
-            gone.push((segment, location));
-        }
-        gone
+    }
+
+    fn let_go(&mut self, segment: SegmentId) -> Option<Location> {
+        let (location, len) = self.segments.remove(&segment)?;
+        self.bytes -= len;
+        Some(location)
     }
 }
 
@@ -127,7 +130,8 @@ pub(super) struct Finished {
     events: mpsc::Sender<MirrorEvent>,
     tracks: BTreeSet<TrackId>,
     backlog: Backlog,
-    shelf: Shelf,
+    held: Held,
+    backoff: Backoff,
 }
 
 type Pulled = (SegmentId, Location, Result<Bytes, HttpError>);
@@ -136,50 +140,37 @@ impl Finished {
     /// What pulls `tracks`, of which there is room for so many bytes.
     pub(super) fn new(puller: Puller, events: mpsc::Sender<MirrorEvent>, room: u64, tracks: &[Track]) -> Self {
         let ids = tracks.iter().map(|track| track.id).collect();
-        let shelf = Shelf { room, bytes: 0, largest: 0, pulled: VecDeque::new() };
-        Self { puller, events, tracks: ids, backlog: Backlog::new(tracks), shelf }
+        let backoff = Backoff::new(RETRY.0, RETRY.1);
+        Self { puller, events, tracks: ids, backlog: Backlog::new(tracks), held: Held::new(room), backoff }
     }
 
-    /// Until all of it is here, or nobody listens. Where there is no room for all, as long as viewers have wishes.
+    /// For as long as somebody listens: what does not fit comes when viewers get near it, what was lost comes again.
     ///
-    /// Without `wishes` somebody waits for its end: what cannot be had at once is left out.
-    pub(super) async fn run(mut self, wishes: Option<mpsc::Receiver<SegmentId>>) -> Result<(), Unheard> {
-        let lasting = wishes.is_some();
-        let mut wishes = wishes.unwrap_or_else(|| mpsc::channel(1).1);
-        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    /// Without `needs` somebody waits for its end: what cannot be had at once is left out.
+    pub(super) async fn run(mut self, needs: Option<NeedsQueue>) -> Result<(), Unheard> {
+        let Some(mut needs) = needs else { return self.run_once().await };
         let mut pulls: JoinSet<Pulled> = JoinSet::new();
-        let (mut wishing, mut said_full, mut retry_at) = (lasting, false, None);
+        let (mut said_full, mut said_whole, mut retry_at) = (false, false, None);
         loop {
-            let full = self.shelf.is_full(pulls.len());
-            while pulls.len() < PARALLEL
-                && let Some((segment, location)) = self.backlog.next(self.shelf.is_full(pulls.len()))
-            {
-                let puller = self.puller.clone();
-                pulls.spawn(async move {
-                    let result = puller.pull(&location).await;
-                    (segment, location, result)
-                });
-            }
-            if full && !self.backlog.waiting.is_empty() && !std::mem::replace(&mut said_full, true) {
-                let room = self.shelf.room;
+            let full = self.held.is_full(pulls.len());
+            self.start_pulls(&mut pulls);
+            let left = !self.backlog.waiting.is_empty();
+            if full && left && !std::mem::replace(&mut said_full, true) {
+                let room = self.held.room;
                 tracing::warn!(room, "no room for the whole stream; the rest comes when viewers get near it");
             }
-            if lasting && pulls.is_empty() && !self.backlog.failed.is_empty() {
-                retry_at = retry_at.or_else(|| Some(Instant::now() + backoff.next_delay()));
-            } else if pulls.is_empty() && (self.backlog.waiting.is_empty() || !wishing) {
-                break;
+            if pulls.is_empty() && !self.backlog.failed.is_empty() {
+                retry_at = retry_at.or_else(|| Some(Instant::now() + self.backoff.next_delay()));
+            } else if pulls.is_empty() && !left && !std::mem::replace(&mut said_whole, true) {
+                tracing::info!(bytes = self.held.bytes, "the whole stream is here");
             }
             tokio::select! {
-                Some(pulled) = pulls.join_next() => {
-                    // A pull that panicked is one segment that viewers get over HTTP.
-                    if let Ok((segment, location, result)) = pulled {
-                        self.on_pulled(segment, location, result).await?;
-                    }
-                }
-                wish = wishes.recv(), if wishing => match wish {
-                    Some(wish) if self.tracks.contains(&wish.track) => self.backlog.wish(wish),
-                    Some(_) => {}
-                    None => wishing = false,
+                Some(pulled) = pulls.join_next() => self.on_pulled(pulled).await?,
+                need = needs.next() => match need {
+                    Some(Need::Near(segment)) if self.tracks.contains(&segment.track) => self.backlog.wish(segment),
+                    Some(Need::Near(_)) => {}
+                    Some(Need::Gone { segment, lost }) => self.on_gone(segment, lost),
+                    None => return Err(Unheard),
                 },
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
                     retry_at = None;
@@ -188,16 +179,37 @@ impl Finished {
                 () = self.events.closed() => return Err(Unheard),
             }
         }
-        tracing::info!(bytes = self.shelf.bytes, "the whole stream is here");
-        Ok(())
     }
 
-    async fn on_pulled(
-        &mut self,
-        segment: SegmentId,
-        location: Location,
-        result: Result<Bytes, HttpError>,
-    ) -> Result<(), Unheard> {
+    async fn run_once(mut self) -> Result<(), Unheard> {
+        let mut pulls: JoinSet<Pulled> = JoinSet::new();
+        loop {
+            self.start_pulls(&mut pulls);
+            tokio::select! {
+                pulled = pulls.join_next() => match pulled {
+                    Some(pulled) => self.on_pulled(pulled).await?,
+                    None => return Ok(()),
+                },
+                () = self.events.closed() => return Err(Unheard),
+            }
+        }
+    }
+
+    fn start_pulls(&mut self, pulls: &mut JoinSet<Pulled>) {
+        while pulls.len() < PARALLEL
+            && let Some((segment, location)) = self.backlog.next(self.held.is_full(pulls.len()))
+        {
+            let puller = self.puller.clone();
+            pulls.spawn(async move {
+                let result = puller.pull(&location).await;
+                (segment, location, result)
+            });
+        }
+    }
+
+    async fn on_pulled(&mut self, pulled: Result<Pulled, JoinError>) -> Result<(), Unheard> {
+        // A pull that panicked is one segment that viewers get over HTTP.
+        let Ok((segment, location, result)) = pulled else { return Ok(()) };
         let bytes = match result {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -206,10 +218,21 @@ impl Finished {
                 return Ok(());
             }
         };
-        let gone = self.shelf.take_in(segment, location.clone(), bytes.len() as u64);
-        self.backlog.waiting.extend(gone);
+        self.backoff.reset();
+        self.held.take_in(segment, location.clone(), bytes.len() as u64);
         let location = Some(location);
         self.events.send(MirrorEvent::Segment { segment, bytes, location }).await.map_err(|_| Unheard)
+    }
+
+    /// A node holds it no longer. What was let go for others waits until a viewer comes near; what was lost is pulled anew.
+    fn on_gone(&mut self, segment: SegmentId, lost: bool) {
+        let Some(location) = self.held.let_go(segment) else { return };
+        if lost {
+            // What it was is of no use.
+            self.puller.forget(&location);
+            self.backlog.queue.push_back(segment);
+        }
+        self.backlog.waiting.insert(segment, location);
     }
 }
 
@@ -220,6 +243,7 @@ mod tests {
     use url::Url;
 
     use super::*;
+    use crate::http::Http;
 
     fn id(track: u64, seq: u64) -> SegmentId {
         SegmentId { track: TrackId(track), seq: SeqNo(seq) }
@@ -265,14 +289,23 @@ mod tests {
     }
 
     #[test]
-    fn what_loses_its_place_can_be_wished_for_again() {
-        let mut shelf = Shelf { room: 250, bytes: 0, largest: 0, pulled: VecDeque::new() };
+    fn what_is_gone_makes_room_and_comes_when_a_viewer_is_near_but_what_was_lost_comes_anyway() {
+        let puller = Puller::new(Http::new().unwrap(), None, false);
+        let mut finished = Finished::new(puller, mpsc::channel(1).0, 250, &[]);
         let location = Location { url: Url::parse("http://o.example/").unwrap(), range: None };
-        assert!(shelf.take_in(id(1, 0), location.clone(), 100).is_empty());
-        assert!(!shelf.is_full(0) && shelf.is_full(1));
-        assert!(shelf.take_in(id(1, 1), location.clone(), 100).is_empty());
-        assert!(shelf.is_full(0));
-        let gone = shelf.take_in(id(1, 2), location, 100);
-        assert_eq!(gone.iter().map(|(segment, _)| segment.seq.0).collect::<Vec<_>>(), [0]);
+        for seq in 0..2 {
+            assert_eq!(finished.held.is_full(0), seq == 2);
+            finished.held.take_in(id(1, seq), location.clone(), 100);
+        }
+        assert!(finished.held.is_full(0));
+        finished.on_gone(id(1, 0), false);
+        finished.on_gone(id(1, 0), true);
+        assert!(!finished.held.is_full(0), "its place is free");
+        assert_eq!(finished.backlog.next(false), None, "nobody is near it");
+        finished.on_gone(id(1, 1), true);
+        assert_eq!(pulled(&mut finished.backlog, 9, false), [1]);
+        finished.backlog.wish(id(1, 0));
+        assert_eq!(pulled(&mut finished.backlog, 9, true), [0]);
+        assert_eq!(finished.held.bytes, 0);
     }
 }

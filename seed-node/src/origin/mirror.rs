@@ -18,6 +18,7 @@ use super::pull::Puller;
 use super::{Source, Track, watch};
 use crate::http::HttpError;
 use crate::node::Location;
+use crate::node::wishes::NeedsQueue;
 
 /// Requests to the origin at once: enough to fill its link, few enough to be polite.
 pub(super) const PARALLEL: usize = 4;
@@ -57,8 +58,9 @@ pub struct Mirror {
     pub puller: Puller,
     /// How many bytes of a finished stream there is room for.
     pub budget: u64,
-    /// What viewers of a finished stream are near; `None` where somebody waits for the mirror's end.
-    pub wishes: Option<mpsc::Receiver<SegmentId>>,
+    /// What viewers of a finished stream are near, and what has to be pulled again; `None` where somebody waits for the
+    /// mirror's end.
+    pub needs: Option<NeedsQueue>,
     /// Who listens. A full queue holds the mirror back.
     pub events: mpsc::Sender<MirrorEvent>,
 }
@@ -96,7 +98,7 @@ impl Mirror {
             self.events.send(Progress::new(track.id).update(&track.media)).await.map_err(|_| Unheard)?;
         }
         let (puller, events) = (self.puller.clone(), self.events.clone());
-        Finished::new(puller, events, self.budget, &tracks).run(self.wishes.take()).await
+        Finished::new(puller, events, self.budget, &tracks).run(self.needs.take()).await
     }
 }
 

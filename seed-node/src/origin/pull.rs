@@ -15,9 +15,12 @@ use crate::node::Location;
 /// How often a segment is tried before it is given up (in a live stream: until the next look at the playlist).
 const ATTEMPTS: u32 = 5;
 
-/// Bytes of segments pulled last that are kept for others who ask. The node's store shares their memory while it holds
-/// them.
-const MAX_RECENT_BYTES: usize = 128 * 1024 * 1024;
+/// The same of a file: one that is being replaced is there a moment later.
+const ATTEMPTS_ON_DISK: u32 = 3;
+
+/// Bytes of segments pulled last that are kept for others who ask, at most. The node's store shares their memory while it
+/// holds them.
+pub(crate) const MAX_RECENT_BYTES: usize = 128 * 1024 * 1024;
 
 /// One pull: under way, or done.
 type Flight = Arc<OnceCell<Bytes>>;
@@ -37,6 +40,8 @@ pub struct Puller {
     cache: Option<Arc<DiskCache>>,
     /// Whether the stream is live: then an address may come again with other bytes after its encoder has started anew.
     live: bool,
+    /// Most bytes of what was pulled last that are kept.
+    recent: usize,
     flights: Arc<Mutex<Flights>>,
 }
 
@@ -44,7 +49,18 @@ impl Puller {
     /// Pulls segments of a stream, by way of the disk where there is a cache.
     #[must_use]
     pub fn new(http: Http, cache: Option<Arc<DiskCache>>, live: bool) -> Self {
-        Self { http, cache, live, flights: Arc::default() }
+        Self { http, cache, live, recent: MAX_RECENT_BYTES, flights: Arc::default() }
+    }
+
+    /// The same, that keeps no more than so many bytes of what was pulled last.
+    #[must_use]
+    pub fn keeping(self, recent: usize) -> Self {
+        Self { recent: recent.min(MAX_RECENT_BYTES), ..self }
+    }
+
+    /// Whoever asks for it next gets it anew.
+    pub(crate) fn forget(&self, location: &Location) {
+        self.flights().forget(location);
     }
 
     pub(crate) fn http(&self) -> &Http {
@@ -71,7 +87,7 @@ impl Puller {
             .await
             .cloned();
         match &result {
-            Ok(bytes) if first => self.flights().land(location, bytes.len()),
+            Ok(bytes) if first => self.flights().land(location, bytes.len(), self.recent),
             Err(_) => self.flights().give_up(location, &flight),
             Ok(_) => {}
         }
@@ -91,7 +107,11 @@ impl Puller {
         }
         if location.url.scheme() == "file" {
             let limit = MAX_SEGMENT_LEN as usize;
-            return self.http.get(&location.url, location.range, limit, 1).await.map(|fetched| fetched.bytes);
+            return self
+                .http
+                .get(&location.url, location.range, limit, ATTEMPTS_ON_DISK)
+                .await
+                .map(|fetched| fetched.bytes);
         }
         self.pull(location).await
     }
@@ -101,9 +121,10 @@ impl Puller {
         let Some(cache) = self.cache.as_ref().filter(|_| location.url.scheme() != "file") else {
             return media(location, self.http.get(&location.url, location.range, limit, ATTEMPTS).await?.bytes);
         };
-        if let Some(cached) = load(cache, location).await {
-            match self.still_good(location, &cached).await? {
-                State::Same => return Ok(cached.bytes),
+        let cached = load(cache, location).await;
+        if let Some(cached) = &cached {
+            match self.still_good(location, cached).await? {
+                State::Same => return Ok(cached.bytes.clone()),
                 State::Changed(bytes, validator) => {
                     keep(cache, location, validator, bytes.clone()).await;
                     return Ok(bytes);
@@ -111,10 +132,20 @@ impl Puller {
                 State::Unknown => {}
             }
         }
-        let (fetched, validator) = self.http.get_valid(&location.url, location.range, limit, ATTEMPTS).await?;
-        let bytes = media(location, fetched.bytes)?;
-        keep(cache, location, validator, bytes.clone()).await;
-        Ok(bytes)
+        let fetched = self.http.get_valid(&location.url, location.range, limit, ATTEMPTS).await;
+        match fetched.and_then(|(fetched, validator)| Ok((media(location, fetched.bytes)?, validator))) {
+            Ok((bytes, validator)) => {
+                keep(cache, location, validator, bytes.clone()).await;
+                Ok(bytes)
+            }
+            Err(error) => match cached.filter(|_| !self.live && says_nothing(&error)) {
+                Some(cached) => {
+                    tracing::warn!(%error, "cannot ask whether a segment has changed; taking it from the disk");
+                    Ok(cached.bytes)
+                }
+                None => Err(error),
+            },
+        }
     }
 
     /// Asks the origin whether what the disk has is still what it serves.
@@ -132,7 +163,12 @@ impl Puller {
         match answer {
             Ok(bytes) => Ok(State::Changed(bytes, validator)),
             // An origin in trouble says nothing of a finished stream's segments. In a live one an address may come again.
-            Err(error) if !self.live && (error.is_transient() || matches!(error, HttpError::Page { .. })) => {
+            Err(error @ HttpError::NoRanges { .. }) => {
+                // Some answer a conditional request for a range with the whole: what it is now is to be seen without condition.
+                tracing::debug!(%error, "cannot ask whether a segment has changed");
+                Ok(State::Unknown)
+            }
+            Err(error) if !self.live && says_nothing(&error) => {
                 tracing::warn!(%error, "cannot ask whether a segment has changed; taking it from the disk");
                 Ok(State::Same)
             }
@@ -153,19 +189,34 @@ enum State {
     Unknown,
 }
 
+/// Whether an answer tells nothing of the segment that was asked for.
+fn says_nothing(error: &HttpError) -> bool {
+    error.is_transient() || matches!(error, HttpError::Page { .. } | HttpError::NoRanges { .. })
+}
+
 /// What came, unless it is a web page.
 fn media(location: &Location, bytes: Bytes) -> Result<Bytes, HttpError> {
     if is_web_page(&bytes) { Err(HttpError::Page { url: location.url.to_string() }) } else { Ok(bytes) }
 }
 
 impl Flights {
-    fn land(&mut self, location: &Location, len: usize) {
+    fn land(&mut self, location: &Location, len: usize, most: usize) {
         self.recent.push_back((location.clone(), len));
         self.recent_bytes += len;
-        while self.recent_bytes > MAX_RECENT_BYTES {
+        while self.recent_bytes > most {
             let Some((oldest, len)) = self.recent.pop_front() else { break };
             self.recent_bytes -= len;
             self.by_location.remove(&oldest);
+        }
+    }
+
+    /// Unless it is under way.
+    fn forget(&mut self, location: &Location) {
+        if let Some(place) = self.recent.iter().position(|(landed, _)| landed == location)
+            && let Some((_, len)) = self.recent.remove(place)
+        {
+            self.recent_bytes -= len;
+            self.by_location.remove(location);
         }
     }
 

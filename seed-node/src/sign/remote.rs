@@ -74,7 +74,7 @@ pub async fn sign_url(
 
     let puller = Puller::new(http.clone(), None, live);
     let (events_tx, mut events) = mpsc::channel(QUEUE);
-    let mirror = tokio::spawn(Mirror { puller, budget: u64::MAX, wishes: None, events: events_tx }.run(source));
+    let mirror = tokio::spawn(Mirror { puller, budget: u64::MAX, needs: None, events: events_tx }.run(source));
     while let Some(event) = events.recv().await {
         match event {
             MirrorEvent::Playlist { update, .. } if update.live => {

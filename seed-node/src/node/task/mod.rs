@@ -11,7 +11,7 @@ use headwater_swarm::{BatchSource, DataVerdict, DemandId, Engine, FetchId, Input
 use headwater_wire::frame::{DATA_HEADER_LEN, encode_control};
 use headwater_wire::message::ByeReason;
 use headwater_wire::signal::{IceServer, SignalData, StatsReport};
-use headwater_wire::{ChunkHash, ChunkId, DataHeader, Frame, Message, PeerId, RootHash, SegmentId};
+use headwater_wire::{ChunkHash, ChunkId, DataHeader, Frame, Message, PeerId, RootHash, SegmentId, SeqNo, TrackId};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -19,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::fetch::FetchReport;
 use super::links::{Connecting, Links};
 use super::shelf::{BroughtBack, Shelf, Waiting};
+use super::wishes::Wishes;
 use super::{Command, Delivered, DemandError, Location, NodeConfig, NodeEvent, OriginAccess, Tamper};
 use crate::signalling::{Signalling, SignallingEvent, SignallingRequest};
 use crate::store::Store;
@@ -28,7 +29,7 @@ use crate::transport::{LinkEvent, LinkReport, REPORT_QUEUE, Transport};
 const FETCH_QUEUE: usize = 64;
 
 /// Segments that came back into memory, waiting for the node.
-const BACK_QUEUE: usize = 4;
+const BACK_QUEUE: usize = 1;
 
 /// How often the signalling server is told what this peer carried.
 const STATS_EVERY: Duration = Duration::from_secs(30);
@@ -49,9 +50,9 @@ pub(super) struct NodeTask {
     tamper: Option<Box<dyn Tamper>>,
     shelf: Option<Shelf>,
     brought_back: mpsc::Receiver<BroughtBack>,
-    wishes: Option<mpsc::Sender<SegmentId>>,
-    /// What each peer spoke of last.
-    near: BTreeMap<PeerId, SegmentId>,
+    wishes: Wishes,
+    /// Of live tracks: the number before which catalogue entries are forgotten.
+    floors: BTreeMap<TrackId, SeqNo>,
     ice_servers: Vec<IceServer>,
     locations: BTreeMap<SegmentId, Location>,
     fetches: BTreeMap<FetchId, (SegmentId, AbortHandle)>,
@@ -85,8 +86,8 @@ impl NodeTask {
             tamper: config.tamper,
             shelf,
             brought_back,
-            wishes: config.wishes,
-            near: BTreeMap::new(),
+            wishes: Wishes::new(config.needs),
+            floors: BTreeMap::new(),
             ice_servers: Vec::new(),
             locations: BTreeMap::new(),
             fetches: BTreeMap::new(),
@@ -155,7 +156,8 @@ impl NodeTask {
                 self.locations.retain(|segment, _| segment.track != track || segment.seq >= first);
                 self.locations.extend(locations);
                 if update.live {
-                    self.engine.forget_entries_behind(track, first);
+                    let floor = self.engine.forget_entries_behind(track, first);
+                    self.floors.insert(track, floor);
                 }
                 self.input(Input::Playlist(update));
             }
@@ -239,8 +241,8 @@ impl NodeTask {
         let is_data = frame.first().copied().is_some_and(Frame::is_data);
         if !is_data {
             tracing::trace!(%peer, frame = ?Frame::parse(frame), "control frame");
-            self.note_wish(peer, frame);
-            return self.input(Input::Control { peer, frame });
+            self.input(Input::Control { peer, frame });
+            return self.wishes.note(peer, frame, std::time::Instant::now());
         }
         let header = frame.first_chunk::<DATA_HEADER_LEN>().map(|header| DataHeader::parse(header, frame.len()));
         let Some(Ok(header)) = header else {
@@ -263,23 +265,6 @@ impl NodeTask {
         }
     }
 
-    /// Tells what of a finished stream a viewer is near.
-    fn note_wish(&mut self, peer: PeerId, frame: &[u8]) {
-        let Some(wishes) = self.wishes.as_ref().filter(|wishes| !wishes.is_closed()) else { return };
-        let Ok(Frame::Control(message)) = Frame::parse(frame) else { return };
-        let segment = match message {
-            Message::GetCatalogue { track, range } => SegmentId { track, seq: range.first },
-            Message::GetHashes { segment } | Message::Request { segment, .. } | Message::Fetching { segment, .. } => {
-                segment
-            }
-            _ => return,
-        };
-        // A wish that finds the queue full comes again with the next segment.
-        if self.near.insert(peer, segment) != Some(segment) {
-            let _ = wishes.try_send(segment);
-        }
-    }
-
     fn on_brought_back(&mut self, BroughtBack { segment, bytes }: BroughtBack) {
         let Some(shelf) = &mut self.shelf else { return };
         let waiting = shelf.take_waiting(segment);
@@ -292,6 +277,7 @@ impl NodeTask {
                 self.store.evict(leaving);
             }
         } else {
+            self.wishes.gone(segment, true);
             self.engine.lose(segment);
         }
         for Waiting { peer, chunk, piece_len } in waiting {
@@ -342,7 +328,7 @@ impl NodeTask {
     }
 
     fn forget(&mut self, peer: PeerId) {
-        self.near.remove(&peer);
+        self.wishes.forget(peer);
         self.store.discard_all(peer);
         self.signalling.set_connected(self.links.open_peers());
         self.input(Input::PeerDisconnected { peer });

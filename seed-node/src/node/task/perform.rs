@@ -1,9 +1,9 @@
 //! Doing what the engine's outputs say.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use headwater_swarm::{DeliveryReport, DemandId, Event, FetchId, Input, Output, Verdict, VerifyId};
-use headwater_wire::{ByteRange, ChunkId, PeerId, PublicKey, SegmentId, SignedBatch};
+use headwater_wire::{ByteRange, ChunkId, PeerId, PublicKey, SegmentId, SeqNo, SignedBatch, TrackId};
 
 use super::NodeTask;
 use crate::key::verify;
@@ -59,7 +59,7 @@ impl NodeTask {
                 if self.links.remove(peer).is_some() {
                     self.signalling.tell(SignallingRequest::Lost(peer));
                 }
-                self.near.remove(&peer);
+                self.wishes.forget(peer);
                 self.store.discard_all(peer);
                 self.signalling.set_connected(self.links.open_peers());
                 self.announce(NodeEvent::Disconnected { peer, reason: Some(reason) });
@@ -102,9 +102,13 @@ impl NodeTask {
                 if let Some(shelf) = &mut self.shelf {
                     shelf.forget(segment);
                 }
+                self.wishes.gone(segment, false);
                 None
             }
             Output::Event(event) => {
+                if let Event::NeighbourReady { peer, .. } = event {
+                    self.wishes.welcome(peer, std::time::Instant::now());
+                }
                 self.log(event);
                 self.announce(NodeEvent::Engine(event));
                 None
@@ -115,7 +119,10 @@ impl NodeTask {
     /// Sends a chunk whose segment has just come back, if it has.
     pub(super) fn send_waiting(&mut self, peer: PeerId, chunk: ChunkId, piece_len: u32) {
         let follow_up = match self.store.chunk(chunk) {
-            Some(_) => self.send_chunk(peer, chunk, piece_len),
+            Some(_) => {
+                self.engine.resume_sending(self.now(), peer, chunk);
+                self.send_chunk(peer, chunk, piece_len)
+            }
             // The peer asks elsewhere before long.
             None => Some(FollowUp::Sent(peer, chunk)),
         };
@@ -127,6 +134,7 @@ impl NodeTask {
     fn send_chunk(&mut self, peer: PeerId, chunk: ChunkId, piece_len: u32) -> Option<FollowUp> {
         let Some(mut bytes) = self.store.chunk(chunk) else {
             if self.shelf.as_mut().is_some_and(|shelf| shelf.bring_back(Waiting { peer, chunk, piece_len })) {
+                self.engine.suspend_sending(peer, chunk);
                 return None;
             }
             tracing::warn!(%peer, segment = %chunk.segment, chunk = chunk.index.0, "the chunk to be sent is not here");
@@ -159,6 +167,10 @@ impl NodeTask {
     }
 
     fn verdict(&self, batch: &SignedBatch) -> Verdict {
+        if is_forgotten(&self.floors, batch) {
+            // Of no use, and no reason to think ill of whoever passes it on.
+            return Verdict::OtherKey;
+        }
         let mut named = self.keys.iter().filter(|key| PublicKey(key.to_bytes()).hint() == batch.key_hint()).peekable();
         if named.peek().is_none() {
             return Verdict::OtherKey;
@@ -192,5 +204,37 @@ impl NodeTask {
                 tracing::warn!("the catalogue file is not signed with this publisher's key; sign it again");
             }
         }
+    }
+}
+
+/// Whether all that a batch speaks of lies behind what is kept: true ones of old are there for anyone to send again, and each
+/// would cost a verification.
+fn is_forgotten(floors: &BTreeMap<TrackId, SeqNo>, batch: &SignedBatch) -> bool {
+    let Ok((_, body)) = SignedBatch::parse(batch.as_bytes()) else { return false };
+    floors.get(&body.track).is_some_and(|floor| body.entries.iter().all(|entry| entry.seq < *floor))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use headwater_wire::{Entry, Scope};
+
+    use super::*;
+    use crate::key::Key;
+    use crate::sign::Signer;
+
+    #[test]
+    fn a_batch_of_what_is_forgotten_is_not_looked_at_and_one_that_reaches_further_is() {
+        let signer = Signer::new(Key::generate().unwrap(), Scope::Any);
+        let batch = |track, numbers: &[u64]| {
+            let entry = |seq: &u64| Entry::of_segment(SeqNo(*seq), b"x", false).unwrap();
+            let entries: Vec<Entry> = numbers.iter().map(entry).collect();
+            signer.sign(TrackId(track), &entries).unwrap().remove(0)
+        };
+        let floors = BTreeMap::from([(TrackId(1), SeqNo(10))]);
+        assert!(is_forgotten(&floors, &batch(1, &[8, 9])));
+        assert!(!is_forgotten(&floors, &batch(1, &[9, 10])));
+        assert!(!is_forgotten(&floors, &batch(2, &[8])), "of this track nothing was forgotten");
     }
 }
