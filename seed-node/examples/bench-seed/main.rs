@@ -7,12 +7,12 @@
 //! Prints a line a row, and all rows as JSON at the end.
 #![allow(unreachable_pub, reason = "an example has no public API")]
 
+mod kernel;
 mod path;
 mod rows;
 mod run;
 mod seed;
 mod stream;
-mod undisturbed;
 mod viewers;
 
 use anyhow::Result;
@@ -21,7 +21,13 @@ use anyhow::Result;
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|argument| argument == "seed") {
-        return seed::run().await;
+        let bind: Result<_, _> = arguments[1..].iter().map(|address| address.parse()).collect();
+        return seed::run(bind?).await;
+    }
+    if let [command, port] = &arguments[..]
+        && command == "listen"
+    {
+        return kernel::listen(port.parse()?);
     }
     let rows = rows::run(&arguments).await?;
     println!("{}", serde_json::to_string(&rows)?);

@@ -47,6 +47,8 @@ pub(crate) struct Path {
     pub(crate) far: SocketAddr,
     /// Datagrams that found the queue full.
     pub(crate) overflowed: Arc<AtomicU64>,
+    /// How much later than they were due datagrams left.
+    pub(crate) late: Arc<Mutex<Vec<Duration>>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -57,6 +59,7 @@ impl Path {
         let far = Arc::new(roomy(UdpSocket::bind((peer.ip(), 0))?)?);
         let address = far.local_addr()?;
         let (overflowed, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let late = Arc::default();
         let listener: Arc<Mutex<Option<SocketAddr>>> = Arc::default();
         let away = Way {
             from: Arc::clone(&near),
@@ -65,6 +68,7 @@ impl Path {
             delay: shape.delay,
             loss: shape.loss,
             overflowed: Arc::clone(&overflowed),
+            late: Arc::clone(&late),
             stop: Arc::clone(&stop),
             link_free: Instant::now(),
             random: 0x9e37_79b9_7f4a_7c15,
@@ -78,7 +82,7 @@ impl Path {
             *listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(from);
             Some(peer)
         });
-        Ok(Self { far: address, overflowed, stop })
+        Ok(Self { far: address, overflowed, late, stop })
     }
 }
 
@@ -89,7 +93,7 @@ impl Drop for Path {
 }
 
 /// A router is not late because the machine is busy: where this process may, its threads go before all others.
-fn prefer_this_thread() {
+pub(crate) fn prefer_this_thread() {
     let thread = std::fs::read_link("/proc/thread-self").ok();
     let Some(id) = thread.as_deref().and_then(|path| path.file_name()) else { return };
     let preferred = Command::new("chrt").args(["-f", "-p", "1"]).arg(id).output();
@@ -119,6 +123,7 @@ struct Way {
     delay: Duration,
     loss: f64,
     overflowed: Arc<AtomicU64>,
+    late: Arc<Mutex<Vec<Duration>>>,
     stop: Arc<AtomicBool>,
     link_free: Instant,
     random: u64,
@@ -130,7 +135,8 @@ impl Way {
         // No bound of its own: what comes in is bounded by the path's queue, or by what the other side acknowledges.
         let (under_way, arriving) = mpsc::channel();
         let to = Arc::clone(&self.to);
-        std::thread::spawn(move || let_out(&to, &arriving));
+        let late = Arc::clone(&self.late);
+        std::thread::spawn(move || let_out(&to, &arriving, &late));
         std::thread::spawn(move || {
             prefer_this_thread();
             let mut buffer = vec![0; 2048];
@@ -174,7 +180,7 @@ impl Way {
 }
 
 /// Sends each datagram when it is due, and never faster than the link carries.
-fn let_out(to: &UdpSocket, arriving: &mpsc::Receiver<UnderWay>) {
+fn let_out(to: &UdpSocket, arriving: &mpsc::Receiver<UnderWay>, late: &Mutex<Vec<Duration>>) {
     prefer_this_thread();
     let mut free = Instant::now();
     while let Ok((at, target, datagram, takes)) = arriving.recv() {
@@ -183,6 +189,7 @@ fn let_out(to: &UdpSocket, arriving: &mpsc::Receiver<UnderWay>) {
         if due > now + TOGETHER {
             std::thread::sleep(due - now);
         }
+        late.lock().unwrap_or_else(PoisonError::into_inner).push(at.elapsed());
         let _ = to.send_to(&datagram, target);
         let earliest = Instant::now().checked_sub(CATCH_UP).unwrap_or(now);
         free = free.max(earliest) + takes.div_f64(CATCH_UP_RATE);

@@ -1,14 +1,15 @@
 //! The rows of the table.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::kernel::Namespace;
 use crate::path::Shape;
 use crate::run::{Received, Run};
 use crate::stream;
-use crate::undisturbed::Undisturbed;
 use crate::viewers::{Browser, Native, Viewers};
 
 /// What viewers receive before it counts.
@@ -67,18 +68,16 @@ pub(crate) async fn run(arguments: &[String]) -> Result<Vec<Row>> {
         loopback(&mut table, with_browser).await?;
     }
     if wanted("queues") {
-        let _undisturbed = Undisturbed::start();
         for queue in [64, 256, 1024] {
             if with_native {
                 long_path(&mut table, "native", Native::new(), queue).await?;
             }
             if with_browser {
-                long_path(&mut table, "Chromium", Browser::start().await?, queue).await?;
+                long_path_to_chromium(&mut table, queue).await?;
             }
         }
     }
     if wanted("loss") {
-        let _undisturbed = Undisturbed::start();
         for (loss, bar) in [(0.001, 2.0), (0.01, 0.8)] {
             for neighbours in [1, 3].into_iter().filter(|_| with_native) {
                 lossy_path(&mut table, "native", Native::new(), loss, neighbours, bar).await?;
@@ -157,22 +156,47 @@ fn shape(queue_kib: usize, loss: f64) -> Shape {
     Shape { bits_a_second: 100e6, delay: Duration::from_millis(20), queue: queue_kib * 1024, loss }
 }
 
+/// Through a link of the kernel where this process may make one, else through the emulator.
+async fn long_path_to_chromium(table: &mut Table, queue: usize) -> Result<()> {
+    match Namespace::start(shape(queue, 0.0)) {
+        Ok(namespace) => {
+            let namespace = Arc::new(namespace);
+            let browser = Browser::start_in(&namespace).await?;
+            let run = Run::behind(browser, shape(queue, 0.0), &namespace).await?;
+            measure_path(table, "Chromium", run, queue).await
+        }
+        Err(error) => {
+            eprintln!("no link of the kernel's ({error:#}): through a relay, which is late when the machine is busy");
+            long_path(table, "Chromium", Browser::start().await?, queue).await
+        }
+    }
+}
+
 async fn long_path<V: Viewers>(table: &mut Table, kind: &str, viewers: V, queue: usize) -> Result<()> {
-    let mut run = Run::start(viewers, Some(shape(queue, 0.0))).await?;
+    let run = Run::start(viewers, Some(shape(queue, 0.0))).await?;
+    measure_path(table, kind, run, queue).await
+}
+
+async fn measure_path<V: Viewers>(table: &mut Table, kind: &str, mut run: Run<V>, queue: usize) -> Result<()> {
     run.connect(0..1).await?;
     run.pour(0..1, true).await?;
     run.measure(WARM_UP).await?;
     let before = run.overflowed();
-    let dropped = dropped_by_sockets();
+    let dropped = run.dropped_by_sockets();
+    let dropped_by_kernel = Run::<V>::dropped_by_kernel();
+    run.late();
     let (received, took) = run.measure(table.lasting()).await?;
+    let (late, dropped) = (run.late(), run.dropped_by_sockets().saturating_sub(dropped));
     let overflowed = (before, run.overflowed() - before);
+    let dropped_by_kernel = Run::<V>::dropped_by_kernel() - dropped_by_kernel;
     let one = received.get(&0).copied().unwrap_or_default();
     run.stop().await?;
     let share = one.bytes as f64 / took.as_secs_f64() / 12.5e6 * 100.0;
     let name = format!("{kind}, 40 ms, 100 Mbit/s, queue {queue} KB");
-    let dropped = dropped_by_sockets().saturating_sub(dropped);
     println!(
-        "{name}: {overflowed:?} datagrams found the queue full, starting and measured; {dropped} a socket's buffer"
+        "{name}: {overflowed:?} datagrams found the queue full, starting and measured; {dropped} a socket's buffer, {dropped_by_kernel} the kernel's; the path \
+         itself was late by {:.1} ms (p99)",
+        millis(late)
     );
     table.add(format!("{name}, share of the link"), share, "%", 85.0, false);
     table.add(format!("{name}, longest standstill"), millis(one.longest_gap), "ms", 250.0, true);
@@ -222,12 +246,6 @@ async fn copies(table: &mut Table, viewers: usize, bar: f64) -> Result<()> {
     // A segment later than three of its own durations after it was listed is late for a player at the live edge.
     table.add(format!("{viewers} live viewers, slowest segment"), millis(longest), "ms", 3000.0, true);
     Ok(())
-}
-
-/// Datagrams for which a socket's own buffer had no room, of all sockets here.
-fn dropped_by_sockets() -> u64 {
-    let table = std::fs::read_to_string("/proc/net/udp").unwrap_or_default();
-    table.lines().skip(1).filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
 }
 
 fn millis(time: Duration) -> f64 {

@@ -1,9 +1,10 @@
 //! One measurement: a seed, viewers, and paths between them.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{sleep_until, timeout};
 
+use crate::kernel::{Lateness, Namespace, SEED, WayBack};
 use crate::path::{Path, Shape};
 use crate::seed::{Order, Said};
 use crate::viewers::{Happened, Viewers};
@@ -41,15 +43,29 @@ pub(crate) struct Run<V> {
     pub(crate) viewers: V,
     shape: Option<Shape>,
     paths: BTreeMap<u64, Path>,
+    namespace: Option<Arc<Namespace>>,
+    way_back: Option<WayBack>,
     received: BTreeMap<u64, Received>,
     open: BTreeMap<u64, [bool; 2]>,
     usage: Option<Usage>,
 }
 
 impl<V: Viewers> Run<V> {
+    /// With viewers in a namespace, whose link is the path.
+    pub(crate) async fn behind(viewers: V, shape: Shape, namespace: &Arc<Namespace>) -> Result<Self> {
+        // At other addresses it could be reached around the path.
+        let run = Self::start_at(viewers, Some(shape), Some(SEED)).await?;
+        Ok(Self { namespace: Some(Arc::clone(namespace)), ..run })
+    }
+
     pub(crate) async fn start(viewers: V, shape: Option<Shape>) -> Result<Self> {
+        Self::start_at(viewers, shape, None).await
+    }
+
+    async fn start_at(viewers: V, shape: Option<Shape>, address: Option<Ipv4Addr>) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("seed")
+            .args(address.map(|address| address.to_string()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -58,7 +74,19 @@ impl<V: Viewers> Run<V> {
         let stdin = child.stdin.take().context("no stdin")?;
         let lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
         let (paths, received, open) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Ok(Self { child, stdin, lines, viewers, shape, paths, received, open, usage: None })
+        Ok(Self {
+            child,
+            stdin,
+            lines,
+            viewers,
+            shape,
+            paths,
+            namespace: None,
+            way_back: None,
+            received,
+            open,
+            usage: None,
+        })
     }
 
     /// Connects viewers, and waits until all channels are open.
@@ -116,7 +144,36 @@ impl<V: Viewers> Run<V> {
 
     /// Datagrams that found the queues of the paths full.
     pub(crate) fn overflowed(&self) -> u64 {
-        self.paths.values().map(|path| path.overflowed.load(Ordering::Relaxed)).sum()
+        let of_link = self.namespace.as_ref().map_or(0, |namespace| namespace.overflowed());
+        self.paths.values().map(|path| path.overflowed.load(Ordering::Relaxed)).sum::<u64>() + of_link
+    }
+
+    /// How late the paths themselves were, in 99 of 100 datagrams at most, since this was asked last.
+    pub(crate) fn late(&self) -> Duration {
+        let taken = |late: &Lateness| std::mem::take(&mut *late.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut late: Vec<Duration> = self.paths.values().flat_map(|path| taken(&path.late)).collect();
+        late.extend(self.way_back.as_ref().map(|way| taken(&way.late)).unwrap_or_default());
+        late.sort_unstable();
+        late.get(late.len() * 99 / 100).copied().unwrap_or_default()
+    }
+
+    /// Datagrams that the kernel let go before any socket, for want of a turn of its own.
+    pub(crate) fn dropped_by_kernel() -> u64 {
+        let table = std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
+        let of_one = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
+        table.lines().filter_map(of_one).sum()
+    }
+
+    /// Datagrams for which a socket's own buffer had no room, of all sockets here or in the namespace.
+    pub(crate) fn dropped_by_sockets(&self) -> u64 {
+        let table = match &self.namespace {
+            Some(namespace) => {
+                let told = namespace.inside("cat").arg("/proc/net/udp").output();
+                told.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+            }
+            None => std::fs::read_to_string("/proc/net/udp").unwrap_or_default(),
+        };
+        table.lines().skip(1).filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
     }
 
     pub(crate) async fn stop(mut self) -> Result<V> {
@@ -191,6 +248,13 @@ impl<V: Viewers> Run<V> {
         let mut words: Vec<&str> = candidate.split(' ').collect();
         let (Some(ip), Some(port)) = (words.get(4).copied(), words.get(5).copied()) else { return Ok(None) };
         let address: SocketAddr = format!("{ip}:{port}").parse().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
+        if let Some(namespace) = &self.namespace {
+            if address.ip() != SEED || self.way_back.is_some() {
+                return Ok(None);
+            }
+            self.way_back = Some(WayBack::start(namespace, address.port(), shape.delay * 2)?);
+            return Ok(Some(data));
+        }
         let is_ours = address.is_ipv4() && !address.ip().is_loopback() && !address.ip().is_unspecified();
         if !is_ours || self.paths.contains_key(&id) {
             return Ok(None);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
+use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -57,7 +58,7 @@ struct Peer {
 }
 
 /// Runs until its standard input ends.
-pub(crate) async fn run() -> Result<()> {
+pub(crate) async fn run(bind: Vec<IpAddr>) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     let (orders_tx, mut orders) = mpsc::channel::<Order>(64);
@@ -69,7 +70,7 @@ pub(crate) async fn run() -> Result<()> {
             }
         }
     });
-    let transport = RtcTransport::new(MuxOptions::default());
+    let transport = RtcTransport::new(MuxOptions { bind, ..MuxOptions::default() });
     let (reports_tx, mut reports) = mpsc::channel(REPORT_QUEUE);
     let mut peers: BTreeMap<u64, Peer> = BTreeMap::new();
     let bytes: Bytes = (0..CHUNK_LEN).map(|i| (i % 251) as u8).collect::<Vec<_>>().into();

@@ -15,6 +15,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 
+use crate::kernel::Namespace;
+
 /// What happened at a viewer.
 #[derive(Debug)]
 pub(crate) enum Happened {
@@ -99,8 +101,17 @@ pub(crate) struct Browser {
 
 impl Browser {
     pub(crate) async fn start() -> Result<Self> {
+        Self::started_by(std::process::Command::new("node")).await
+    }
+
+    /// In a namespace.
+    pub(crate) async fn start_in(namespace: &Namespace) -> Result<Self> {
+        Self::started_by(namespace.inside("node")).await
+    }
+
+    async fn started_by(node: std::process::Command) -> Result<Self> {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/bench-seed/browser.mjs");
-        let mut child = Command::new("node")
+        let mut child = Command::from(node)
             .arg(script)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

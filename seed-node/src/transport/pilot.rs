@@ -89,6 +89,8 @@ enum Phase {
     Starting,
     /// It follows the queue.
     Following,
+    /// Hardly anything is sent for a round, so that the one after it can be measured.
+    Emptying,
     /// It is held small for a round to measure the path's shortest round trip; then this is the window again.
     Measuring(u64),
 }
@@ -159,7 +161,8 @@ impl Pilot {
 
     /// How long the next piece should be, where the peer takes `most`.
     pub(super) fn piece_len(&self, most: u32) -> u32 {
-        if self.is_local() { most } else { most.min(PIECE_LEN as u32) }
+        let is_local = self.is_local() && !matches!(self.phase, Phase::Measuring(_) | Phase::Emptying);
+        if is_local { most } else { most.min(PIECE_LEN as u32) }
     }
 
     /// A round trip measured by other means.
@@ -247,11 +250,17 @@ impl Pilot {
             limited = round.limited,
             "round"
         );
+        if self.phase == Phase::Emptying {
+            self.phase = Phase::Measuring(MIN_WINDOW);
+            return;
+        }
         if let Phase::Measuring(window) = self.phase {
             // Less what the piece itself takes on the narrowest link, since queues are told by what comes on top of it.
+            // What was next to nothing says nothing of the narrowest link; such a path has to be learnt from the start.
+            let was_local = self.is_local();
             let own = Duration::from_secs_f64(PIECE_LEN as f64 / rate.max(1.0)).min(shortest / 4);
-            self.base = Some((shortest - own, now));
-            self.phase = Phase::Following;
+            self.base = Some((if was_local { shortest } else { shortest - own }, now));
+            self.phase = if was_local { Phase::Starting } else { Phase::Following };
             self.window = window;
             return;
         }
@@ -262,6 +271,11 @@ impl Pilot {
         self.base = Some((base, measured));
         if base < LOCAL_ROUND_TRIP {
             self.window = MIN_WINDOW;
+            // The path may be another by now: with next to nothing under way it shows.
+            if usual > LOCAL_ROUND_TRIP && now.saturating_duration_since(measured) > BASE_BELIEVED {
+                self.phase = Phase::Emptying;
+                self.window = PIECE_LEN;
+            }
             return;
         }
         let standing = self.window as f64 * (1.0 - base.as_secs_f64() / usual.as_secs_f64().max(1e-6));
@@ -293,7 +307,7 @@ impl Pilot {
             // While the transport's own window is the smaller one, it sends in bursts; it has to catch up first.
             Phase::Starting if carried < window * CAUGHT_UP => {}
             Phase::Starting => self.set_window(window + STEP),
-            Phase::Following | Phase::Measuring(_) => {
+            Phase::Following | Phase::Measuring(_) | Phase::Emptying => {
                 self.empty_rounds += 1;
                 if self.empty_rounds >= EMPTY_ROUNDS {
                     self.phase = Phase::Starting;

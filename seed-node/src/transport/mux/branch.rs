@@ -40,15 +40,17 @@ pub(in crate::transport) struct Branch {
     inboxes: Mutex<BTreeMap<IpAddr, Inbox>>,
     doors: Mutex<Vec<Door>>,
     taken: Notify,
-    /// The shortest round trip of an ICE check in microseconds; `u32::MAX` before the first.
+    /// The shortest round trip of an ICE check in microseconds, on the way that data takes; `u32::MAX` before the first.
     round_trip_us: AtomicU32,
+    /// Where data goes, and from which local address: checks of other ways say nothing of this one.
+    way: Mutex<Option<(IpAddr, SocketAddr)>>,
 }
 
 impl Branch {
     pub(super) fn new(id: BranchId, ufrag: String) -> Arc<Self> {
         let round_trip_us = AtomicU32::new(u32::MAX);
         let (inboxes, doors, taken) = (Mutex::default(), Mutex::default(), Notify::new());
-        Arc::new(Self { id, ufrag, inboxes, doors, taken, round_trip_us })
+        Arc::new(Self { id, ufrag, inboxes, doors, taken, round_trip_us, way: Mutex::default() })
     }
 
     pub(super) fn id(&self) -> BranchId {
@@ -86,9 +88,22 @@ impl Branch {
         (us != u32::MAX).then(|| Duration::from_micros(u64::from(us)))
     }
 
-    pub(super) fn note_round_trip(&self, round_trip: Duration) {
-        let us = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
-        self.round_trip_us.fetch_min(us, Ordering::Relaxed);
+    /// A check to `to` was answered.
+    pub(super) fn note_round_trip(&self, from: IpAddr, to: SocketAddr, round_trip: Duration) {
+        // Nothing panics while it holds the lock.
+        let way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
+        if way.is_none_or(|way| way == (from, to)) {
+            let us = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
+            self.round_trip_us.fetch_min(us, Ordering::Relaxed);
+        }
+    }
+
+    /// Data goes to `to`.
+    fn note_way(&self, from: IpAddr, to: SocketAddr) {
+        let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
+        if way.replace((from, to)) != Some((from, to)) {
+            self.round_trip_us.store(u32::MAX, Ordering::Relaxed);
+        }
     }
 
     fn inbox<T>(&self, ip: IpAddr, f: impl FnOnce(&mut Inbox) -> T) -> T {
@@ -132,7 +147,9 @@ impl AsyncUdpSocket for BranchSocket {
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
         if let Some(Stun::Request { transaction, .. }) = stun::parse(transmit.contents) {
-            self.trunk.routes().note_request(self.branch.id, transaction);
+            self.trunk.routes().note_request(self.branch.id, self.trunk.ip(), transaction);
+        } else if transmit.contents.first().is_some_and(|first| *first > 3) {
+            self.branch.note_way(self.trunk.ip(), transmit.destination);
         }
         self.trunk.poll_send(self.branch.id, cx, transmit)
     }

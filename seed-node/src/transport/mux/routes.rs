@@ -2,7 +2,7 @@
 //! rest.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ struct Owner {
 #[derive(Debug)]
 struct Entry {
     branch: Arc<Branch>,
-    transactions: VecDeque<(TransactionId, Instant)>,
+    transactions: VecDeque<(TransactionId, IpAddr, Instant)>,
     addresses: VecDeque<SocketAddr>,
 }
 
@@ -67,7 +67,7 @@ impl Routes {
         let mut tables = self.tables();
         let Some(entry) = tables.branches.remove(&id) else { return };
         tables.by_ufrag.remove(entry.branch.ufrag());
-        for (transaction, _) in &entry.transactions {
+        for (transaction, ..) in &entry.transactions {
             tables.by_transaction.remove(transaction);
         }
         for address in &entry.addresses {
@@ -77,14 +77,14 @@ impl Routes {
         }
     }
 
-    /// Notes a request that a connection sends, so that its answer is found.
-    pub(super) fn note_request(&self, id: BranchId, transaction: TransactionId) {
+    /// Notes a request that a connection sends from a local address, so that its answer is found.
+    pub(super) fn note_request(&self, id: BranchId, at: IpAddr, transaction: TransactionId) {
         let mut tables = self.tables();
         let Some(entry) = tables.branches.get_mut(&id) else { return };
-        entry.transactions.push_back((transaction, Instant::now()));
+        entry.transactions.push_back((transaction, at, Instant::now()));
         let forgotten = (entry.transactions.len() > MAX_TRANSACTIONS).then(|| entry.transactions.pop_front()).flatten();
         tables.by_transaction.insert(transaction, id);
-        if let Some((transaction, _)) = forgotten {
+        if let Some((transaction, ..)) = forgotten {
             tables.by_transaction.remove(&transaction);
         }
     }
@@ -102,9 +102,9 @@ impl Routes {
             Some(Stun::Response { transaction }) => {
                 let id = tables.by_transaction.remove(&transaction)?;
                 let entry = tables.branches.get_mut(&id)?;
-                let place = entry.transactions.iter().position(|(known, _)| *known == transaction)?;
-                let (_, sent) = entry.transactions.remove(place)?;
-                entry.branch.note_round_trip(sent.elapsed());
+                let place = entry.transactions.iter().position(|(known, ..)| *known == transaction)?;
+                let (_, at, sent) = entry.transactions.remove(place)?;
+                entry.branch.note_round_trip(at, from, sent.elapsed());
                 tables.confirm(id, from);
                 tables.branch(id)
             }
@@ -203,7 +203,7 @@ mod tests {
         let (routes, a, b) = two();
         for port in 0..200 {
             routes.find(address(port), &request("aaaa:x"));
-            routes.note_request(a.id(), [port as u8; 12]);
+            routes.note_request(a.id(), [127, 0, 0, 1].into(), [port as u8; 12]);
         }
         assert!(routes.len() <= 4 + MAX_ADDRESSES + MAX_TRANSACTIONS);
         routes.remove(a.id());

@@ -28,9 +28,14 @@ struct Outcome {
 
 /// Sends for a while: a transport whose own window starts small and doubles, as SCTP's does, under the pilot's.
 fn drive(path: &Path, lasting: Duration, pauses: bool) -> (Outcome, Pilot) {
+    drive_believing(path, path.round_trip + Duration::from_micros(300), lasting, pauses)
+}
+
+/// The same, where checks of the connection had this round trip.
+fn drive_believing(path: &Path, round_trip: Duration, lasting: Duration, pauses: bool) -> (Outcome, Pilot) {
     let start = Instant::now();
     let mut pilot = Pilot::new(start);
-    pilot.note_round_trip(start, path.round_trip + Duration::from_micros(300));
+    pilot.note_round_trip(start, round_trip);
     let mut outcome = Outcome::default();
     let (mut now, mut link_free) = (start, start);
     let mut pending: VecDeque<u64> = VecDeque::new();
@@ -145,6 +150,22 @@ fn late_timers_and_crowded_machines_cost_some_speed_and_no_losses() {
     println!("{share:.3} {outcome:?} window {}", pilot.window());
     assert_eq!(outcome.lost, 0, "{outcome:?}");
     assert!(share > 0.6, "{share:.3} {outcome:?}");
+}
+
+#[test]
+fn a_path_that_is_longer_than_it_was_is_noticed_and_filled() {
+    let path = path(100.0, 40, 256);
+    let (outcome, pilot) = drive_believing(&path, Duration::from_micros(700), Duration::from_secs(40), false);
+    let share = outcome.delivered as f64 / (12.5e6 * 40.0);
+    assert!(share > 0.5 && outcome.lost < 20, "{share:.3} {outcome:?} window {}", pilot.window());
+}
+
+#[test]
+fn a_near_path_with_a_queue_of_our_own_stays_near() {
+    let near = Path { round_trip: Duration::from_micros(700), ..path(100.0, 0, 256) };
+    let (outcome, pilot) = drive_believing(&near, Duration::from_micros(700), Duration::from_secs(40), false);
+    assert!(outcome.delivered as f64 > 0.8 * 12.5e6 * 40.0 && outcome.lost == 0, "{outcome:?}");
+    assert_eq!(pilot.piece_len(65_000), 65_000);
 }
 
 #[test]
