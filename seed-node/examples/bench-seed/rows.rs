@@ -96,8 +96,11 @@ pub(crate) async fn run(arguments: &[String]) -> Result<Vec<Row>> {
         }
     }
     if wanted("first-chunk") {
-        let longest = stream::first_chunk().await?;
+        let longest = stream::first_chunk(None).await?;
         table.add("live, segment at the seed -> first chunk at a viewer", millis(longest), "ms", 150.0, true);
+        // 10 Mbit/s: until the whole is there and signed nothing of it can be checked by a viewer.
+        let longest = stream::first_chunk(Some(1_250_000)).await?;
+        table.add("the same, from the first chunk of an origin of 10 Mbit/s", millis(longest), "ms", 150.0, true);
     }
     if wanted("idle") {
         idle(&mut table).await?;

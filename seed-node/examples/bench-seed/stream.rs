@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::StreamExt;
 use headwater_seed::http::Http;
 use headwater_seed::key::Key;
 use headwater_seed::node::NodeEvent;
@@ -17,6 +20,7 @@ use headwater_seed::seed::{Seed, SeedConfig};
 use headwater_seed::transport::rtc::RtcTransport;
 use headwater_seed::viewer::{Viewer, ViewerConfig};
 use headwater_signal::{Options, Server};
+use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{SeqNo, SwarmName};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -43,7 +47,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 struct Origin {
     /// How many segments are listed.
     listed: Mutex<u64>,
-    /// The last segment that was asked for, and when.
+    /// Bytes a second that a segment is sent with, where it is not all at once.
+    slow: Option<u32>,
+    /// The last segment that was asked for, and when the first chunk of it was sent.
     served: Mutex<(u64, Option<Instant>)>,
 }
 
@@ -72,9 +78,23 @@ async fn answer(State(origin): State<Arc<Origin>>, request: Request) -> Response
     let Some(seq) = name.and_then(|name| name.parse::<u64>().ok()) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let bytes = bytes_of(seq);
-    *lock(&origin.served) = (seq, Some(Instant::now()));
-    bytes.into_response()
+    let bytes = Bytes::from(bytes_of(seq));
+    let Some(slow) = origin.slow else {
+        *lock(&origin.served) = (seq, Some(Instant::now()));
+        return bytes.into_response();
+    };
+    let chunk = CHUNK_LEN as usize;
+    let pieces = futures_util::stream::iter((0..bytes.len()).step_by(chunk)).then(move |start| {
+        let (origin, piece) = (Arc::clone(&origin), bytes.slice(start..(start + chunk).min(LEN)));
+        async move {
+            sleep(Duration::from_secs_f64(piece.len() as f64 / f64::from(slow))).await;
+            if start == 0 {
+                *lock(&origin.served) = (seq, Some(Instant::now()));
+            }
+            Ok::<_, std::convert::Infallible>(piece)
+        }
+    });
+    ([(header::CONTENT_LENGTH, LEN)], Body::from_stream(pieces)).into_response()
 }
 
 /// A seed and viewers of one live stream.
@@ -86,8 +106,8 @@ struct Party {
 }
 
 impl Party {
-    async fn start(count: usize) -> Result<Self> {
-        let origin = Arc::new(Origin { listed: Mutex::new(2), ..Origin::default() });
+    async fn start(count: usize, slow: Option<u32>) -> Result<Self> {
+        let origin = Arc::new(Origin { listed: Mutex::new(2), slow, ..Origin::default() });
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let source = Url::parse(&format!("http://{}/l/a.m3u8", listener.local_addr()?))?;
         let router = Router::new().fallback(answer).with_state(Arc::clone(&origin));
@@ -153,7 +173,7 @@ impl Party {
 /// Copies that leave the seed a segment, bytes from the origin to viewers, and the longest that a segment took to be with
 /// everyone.
 pub(crate) async fn copies(count: usize) -> Result<(f64, u64, Duration)> {
-    let party = Party::start(count).await?;
+    let party = Party::start(count, None).await?;
     let (mut before, mut next) = (0, Instant::now());
     let mut watching = JoinSet::new();
     for place in 0..SEGMENTS.0 + SEGMENTS.1 {
@@ -188,9 +208,10 @@ pub(crate) async fn copies(count: usize) -> Result<(f64, u64, Duration)> {
     Ok((sent as f64 / (SEGMENTS.1 as usize * LEN) as f64, from_origin, longest))
 }
 
-/// From when the seed has a live segment's bytes until the first of it are at a viewer: the longest of some.
-pub(crate) async fn first_chunk() -> Result<Duration> {
-    let party = Party::start(1).await?;
+/// From when the seed has the first chunk of a live segment until a viewer has it: the longest of some. The origin sends a
+/// segment at once, or with so many bytes a second.
+pub(crate) async fn first_chunk(slow: Option<u32>) -> Result<Duration> {
+    let party = Party::start(1, slow).await?;
     let viewer = Arc::clone(party.viewers.first().context("no viewer")?);
     let received = async || viewer.stats().await.map(|stats| stats.seed_bytes).context("the viewer has stopped");
     let mut longest = Duration::ZERO;
