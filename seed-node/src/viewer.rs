@@ -55,7 +55,8 @@ impl Viewer {
         let source = Source::open(&http, &config.source).await?;
         let scope = Scope::of_swarm(&config.swarm);
         let integrity = if config.key.is_some() { Integrity::Signed(scope) } else { Integrity::Open };
-        let engine = Config::viewer(integrity);
+        // The transport paces what it sends, as a seed's.
+        let engine = Config { paces: false, ..Config::viewer(integrity) };
         let membership = Membership {
             server: config.signal,
             swarm: config.swarm,

@@ -155,7 +155,8 @@ pub(crate) struct Counters {
 
 impl Counters {
     pub(crate) fn new(shared: &Shared) -> Self {
-        let seconds = (shared.end / SECOND) as usize + 2;
+        // What happens at the very end counts with the last second.
+        let seconds = ((shared.end / SECOND) as usize).max(1);
         Self {
             seconds: vec![Second::default(); seconds],
             behind: [vec![0; BEHIND_BINS], vec![0; BEHIND_BINS]],

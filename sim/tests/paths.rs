@@ -23,7 +23,11 @@ fn a_path_without_loss_is_filled_and_never_more_than_that() {
 
 #[test]
 fn a_queue_holds_no_more_than_it_has_room_for() {
-    let outcome = run(|path| path.queue = 32_000);
+    // What is urgent leaves as the data channel lets it.
+    let outcome = run(|path| {
+        path.queue = 32_000;
+        path.flows[0].urgent = true;
+    });
     assert!(outcome.dropped > 0, "{outcome:?}");
     // 32 kB at 500 kB a second.
     assert!(outcome.queued_p95_ms <= 64.0 && outcome.queued_ms <= outcome.queued_p95_ms, "{outcome:?}");
@@ -38,10 +42,37 @@ fn loss_slows_a_flow_down_and_loses_nothing() {
 
 #[test]
 fn two_flows_have_what_one_has() {
-    let outcome =
-        run(|path| path.flows = vec![Flow { urgent: false, from_s: 0.0 }, Flow { urgent: true, from_s: 1.0 }]);
+    let outcome = run(|path| path.flows = vec![Flow { urgent: true, from_s: 0.0 }, Flow { urgent: true, from_s: 1.0 }]);
     assert!(outcome.shares.iter().all(|share| *share > 0.05), "{outcome:?}");
     assert!(outcome.shares.iter().sum::<f64>() < MOST, "{outcome:?}");
+}
+
+#[test]
+fn what_is_in_the_background_yields_to_what_is_urgent() {
+    let outcome =
+        run(|path| path.flows = vec![Flow { urgent: false, from_s: 0.0 }, Flow { urgent: true, from_s: 1.0 }]);
+    assert!(outcome.shares[1] > 4.0 * outcome.shares[0] && outcome.shares[0] > 0.01, "{outcome:?}");
+}
+
+#[test]
+fn what_is_in_the_background_fills_a_path_and_not_its_queue() {
+    for (queue, rtt_ms, mbps) in
+        [(32_000, 40.0, 2.0), (128_000, 5.0, 10.0), (128_000, 200.0, 10.0), (1_000_000, 40.0, 50.0)]
+    {
+        let outcome = run(|path| (path.queue, path.rtt_ms, path.mbps, path.from_s) = (queue, rtt_ms, mbps, 6.0));
+        assert!(outcome.shares[0] > 0.85 && outcome.queued_p95_ms < 50.0, "{queue} {rtt_ms} {mbps}: {outcome:?}");
+        assert_eq!((outcome.dropped, outcome.let_go), (0, 0), "{queue} {rtt_ms} {mbps}");
+    }
+}
+
+#[test]
+fn two_flows_in_the_background_have_as_much() {
+    let outcome = run(|path| {
+        (path.queue, path.mbps, path.from_s, path.to_s) = (128_000, 10.0, 10.0, 30.0);
+        path.flows = vec![Flow { urgent: false, from_s: 0.0 }, Flow { urgent: false, from_s: 3.0 }];
+    });
+    let (most, least) = (outcome.shares[0].max(outcome.shares[1]), outcome.shares[0].min(outcome.shares[1]));
+    assert!(most < 2.0 * least && most + least > 0.8 && outcome.queued_p95_ms < 50.0, "{outcome:?}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use headwater_swarm::{
 use headwater_wire::catalogue::split_file;
 use headwater_wire::frame::DATA_HEADER_LEN;
 use headwater_wire::limits::MAX_FRAME;
-use headwater_wire::{ChunkId, DataHeader, Frame, PeerId, Scope, SegmentId, SegmentLen, SeqNo, SwarmName, TrackId};
+use headwater_wire::{DataHeader, Frame, PeerId, Scope, SegmentId, SegmentLen, SeqNo, SwarmName, TrackId};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::adopt::Adoption;
@@ -385,7 +385,9 @@ impl Client {
         match output {
             Output::Timeout { .. } => {}
             Output::Send { peer, frame } => self.host.send(peer.0, &frame),
-            Output::SendChunk { peer, chunk, len, piece_len } => self.send_chunk(peer, chunk, len, piece_len),
+            Output::SendChunk { peer, chunk, offset, len, piece_len } => {
+                self.send_chunk(peer, DataHeader { chunk, offset }, len, piece_len);
+            }
             Output::Disconnect { peer, reason } => {
                 self.store.drop_peer(peer);
                 self.host.disconnect(peer.0, reason.is_ban());
@@ -427,10 +429,10 @@ impl Client {
         self.store.copy(segment, len)
     }
 
-    fn send_chunk(&self, peer: PeerId, chunk: ChunkId, len: u32, piece_len: u32) {
+    fn send_chunk(&self, peer: PeerId, header: DataHeader, len: u32, piece_len: u32) {
         // The engine sends only what the store has; a chunk that is not there after all is left to the peer's patience.
-        if let Some(bytes) = self.store.chunk(chunk, len) {
-            let header = Bytes::copy_of(&DataHeader { chunk, offset: 0 }.encode());
+        if let Some(bytes) = self.store.part(&header, len) {
+            let header = Bytes::copy_of(&header.encode());
             self.host.send_chunk(peer.0, header, bytes, piece_len);
         }
     }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::bytes::Bytes;
 use headwater_wire::limits::CHUNK_LEN;
-use headwater_wire::{ChunkId, ChunkIndex, PeerId, SegmentId, SegmentLen};
+use headwater_wire::{ChunkId, ChunkIndex, DataHeader, PeerId, SegmentId, SegmentLen};
 
 /// Chunk buffers kept for reuse: a few neighbours' worth, so that a running viewer allocates none.
 const SPARE_BUFFERS: usize = 16;
@@ -95,10 +95,10 @@ impl Store {
         }
     }
 
-    /// A view of a chunk of `len` bytes.
-    pub(crate) fn chunk(&self, chunk: ChunkId, len: u32) -> Option<Bytes> {
-        let place = self.find(chunk.segment)?;
-        let start = chunk.index.0.checked_mul(CHUNK_LEN)?;
+    /// A view of `len` bytes of a chunk.
+    pub(crate) fn part(&self, header: &DataHeader, len: u32) -> Option<Bytes> {
+        let place = self.find(header.chunk.segment)?;
+        let start = header.chunk.index.0.checked_mul(CHUNK_LEN)?.checked_add(header.offset)?;
         let end = start.checked_add(len)?;
         (end <= place.bytes.length()).then(|| place.bytes.subarray(start, end))
     }

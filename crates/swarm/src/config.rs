@@ -24,6 +24,8 @@ pub struct Config {
     pub uploads: bool,
     /// Most bytes a second to all others together; `None` for no cap.
     pub upload_cap: Option<u64>,
+    /// Whether the engine itself sees to it that no more is under way than the path carries. Off where the transport does.
+    pub paces: bool,
     /// Most bytes in the store. The segments around the playhead stay, whatever this says.
     pub memory_budget: u64,
     /// How far ahead of the playhead segments are asked of peers before the player demands them.
@@ -43,6 +45,7 @@ impl Config {
             integrity,
             uploads: true,
             upload_cap: None,
+            paces: true,
             memory_budget: 128 * 1024 * 1024,
             prefetch: Duration::from_secs(30),
             neighbours: 8,
@@ -50,11 +53,12 @@ impl Config {
         }
     }
 
-    /// The settings of a seed.
+    /// The settings of a seed, whose transport paces what it sends.
     #[must_use]
     pub fn seed(integrity: Integrity) -> Self {
         Self {
             role: Role::Seed,
+            paces: false,
             memory_budget: 1024 * 1024 * 1024,
             neighbours: 0,
             max_neighbours: 256,

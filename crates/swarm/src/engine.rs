@@ -68,7 +68,9 @@ pub struct Engine {
     held: VecDeque<(u64, SegmentId)>,
     held_count: usize,
     next_id: u64,
-    outputs: VecDeque<Output>,
+    pub(crate) outputs: VecDeque<Output>,
+    /// When a part of a chunk may leave: nothing else is looked at then.
+    pub(crate) parts_due: Option<Now>,
     /// Something happened that may change any plan.
     dirty: bool,
     /// Something happened that changes only what is sent next.
@@ -110,6 +112,7 @@ impl Engine {
             held_count: 0,
             next_id: 0,
             outputs: VecDeque::new(),
+            parts_due: None,
             dirty: true,
             sends: false,
             wake: None,
@@ -123,7 +126,8 @@ impl Engine {
         let was_dirty = self.dirty;
         self.dirty = true;
         match input {
-            Input::Timeout => {}
+            // Where parts of chunks alone are due, nothing else is looked at.
+            Input::Timeout => self.dirty = was_dirty || self.parts_due.is_none_or(|due| due > self.now),
             Input::Playlist(update) => self.timeline.update(update),
             Input::Playhead(playhead) => self.timeline.set_playhead(self.now, playhead),
             Input::Demand { demand, segment, kind } => self.on_demand(demand, segment, kind),
@@ -149,8 +153,10 @@ impl Engine {
             }
             Input::ChunkReceived { peer, chunk, hash } => self.on_chunk_received(peer, chunk, hash),
             Input::ChunkSent { peer, chunk } => {
-                self.on_chunk_sent(peer, chunk);
-                (self.dirty, self.sends) = (was_dirty, true);
+                if self.on_chunk_sent(peer, chunk) {
+                    self.sends = true;
+                }
+                self.dirty = was_dirty;
             }
             Input::FetchHead { fetch, ranged, total } => self.on_fetch_head(fetch, ranged, total),
             Input::FetchChunk { fetch, index, len, hash } => self.on_fetch_chunk(fetch, index, len, hash),
@@ -201,9 +207,12 @@ impl Engine {
             if !self.dirty && self.wake.is_none_or(|wake| wake > self.now) {
                 if sends {
                     self.schedule_uploads();
+                }
+                if sends || self.parts_due.is_some_and(|due| due <= self.now) {
+                    self.send_parts();
                     continue;
                 }
-                return Output::Timeout { at: self.wake };
+                return Output::Timeout { at: [self.wake, self.parts_due].into_iter().flatten().min() };
             }
             self.dirty = false;
             self.wake = None;
@@ -211,6 +220,7 @@ impl Engine {
             self.stand();
             self.schedule_downloads();
             self.schedule_uploads();
+            self.send_parts();
             self.spread();
             self.flush_announcements();
             self.stay_within_budget();

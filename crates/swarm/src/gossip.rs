@@ -262,7 +262,12 @@ impl Engine {
             }
             Message::Cancel { segment, chunks } => {
                 for index in chunks.iter() {
-                    neighbour.wants.remove(&ChunkId { segment, index });
+                    let chunk = ChunkId { segment, index };
+                    neighbour.wants.remove(&chunk);
+                    // What is left of one that is being sent need not go.
+                    if neighbour.sending.get(&chunk).is_some_and(|sending| sending.sent < sending.len) {
+                        neighbour.sending.remove(&chunk);
+                    }
                 }
             }
             Message::Reject { segment, chunks, reason } => self.on_reject(peer, segment, chunks, reason),
@@ -289,8 +294,12 @@ impl Engine {
             Message::Candidates { track, epoch, nonces } => self.on_candidates(track, epoch, &nonces),
             Message::Ping { nonce } => self.send(peer, &Message::Pong { nonce }),
             Message::Pong { nonce } => {
-                if let Some((_, at)) = neighbour.ping.take_if(|(sent, _)| *sent == nonce) {
+                if neighbour.flow.answered(now, nonce) {
+                    neighbour.forgive();
+                    self.parts_due = Some(now);
+                } else if let Some((_, at)) = neighbour.ping.take_if(|(sent, _)| *sent == nonce) {
                     neighbour.set_round_trip(now.passed(at));
+                    neighbour.flow.note_round_trip(now, now.passed(at));
                 }
             }
         }

@@ -197,7 +197,7 @@ pub enum Input<'a> {
         /// The hash of what came.
         hash: ChunkHash,
     },
-    /// The chunk of a [`Output::SendChunk`] has left for the transport, which has room for more. (Nothing is said of it
+    /// What a [`Output::SendChunk`] was about has left for the transport, which has room for more. (Nothing is said of it
     /// where the peer disconnected.)
     ChunkSent {
         /// To whom.
@@ -258,13 +258,15 @@ pub enum Output {
         /// The frame.
         frame: Vec<u8>,
     },
-    /// Send a chunk from the store, in data frames; report [`Input::ChunkSent`]. At most a few of these are open a peer.
+    /// Send a chunk from the store, or a part of one, in data frames; report [`Input::ChunkSent`].
     SendChunk {
         /// To whom.
         peer: PeerId,
         /// The chunk.
         chunk: ChunkId,
-        /// The length of the chunk.
+        /// Where in the chunk.
+        offset: u32,
+        /// How much: never more than is left of the chunk.
         len: u32,
         /// The bytes of payload to put into each frame (the last one gets the rest).
         piece_len: u32,

@@ -27,6 +27,7 @@ pub mod config;
 mod duty;
 mod election;
 mod engine;
+mod flow;
 mod gossip;
 pub mod io;
 mod map;

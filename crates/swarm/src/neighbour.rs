@@ -3,6 +3,7 @@
 use headwater_wire::limits::{CHUNK_LEN, MIN_MAX_FRAME};
 use headwater_wire::{ChunkId, ChunkRange, Hello, Role, SegmentId, SeqNo, SeqRange, TrackId};
 
+use crate::flow::Flow;
 use crate::map::SortedMap;
 use crate::ranges::{ChunkSet, SeqSet};
 use crate::time::{Now, Span};
@@ -77,6 +78,10 @@ pub(crate) struct Sending {
     pub(crate) since: Now,
     /// Nothing else was on its way to it.
     pub(crate) alone: bool,
+    /// Bytes handed to the shell.
+    pub(crate) sent: u32,
+    /// From when on it is urgent.
+    pub(crate) presses: Now,
 }
 
 /// One neighbour.
@@ -94,6 +99,8 @@ pub(crate) struct Neighbour {
     pub(crate) wants: SortedMap<ChunkId, Now>,
     /// What the shell is sending it now.
     pub(crate) sending: SortedMap<ChunkId, Sending>,
+    /// How parts of it leave.
+    pub(crate) flow: Flow,
     /// The shortest time that a chunk took to leave for it.
     quickest: Option<Span>,
     /// When catalogue entries or hashes of a segment were last asked of it.
@@ -128,6 +135,7 @@ impl Neighbour {
             avoided: SortedMap::default(),
             wants: SortedMap::default(),
             sending: SortedMap::default(),
+            flow: Flow::default(),
             quickest: None,
             questions: SortedMap::default(),
             slow_at: Now::default(),
@@ -174,6 +182,11 @@ impl Neighbour {
         }
         self.credit = self.credit.saturating_sub(1);
         self.credit == 0
+    }
+
+    /// What came was asked for: it does not count.
+    pub(crate) fn forgive(&mut self) {
+        self.credit += 1;
     }
 
     // What it holds.

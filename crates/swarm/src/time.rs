@@ -75,6 +75,14 @@ impl Span {
         self.0 as f64 / 1e6
     }
 
+    pub(crate) const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    pub(crate) const fn as_micros(self) -> u64 {
+        self.0
+    }
+
     pub(crate) const fn as_millis(self) -> u64 {
         self.0 / 1_000
     }

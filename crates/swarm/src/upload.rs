@@ -2,12 +2,11 @@
 
 use alloc::vec::Vec;
 
-use headwater_wire::frame::piece_len;
 use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{ChunkId, ChunkRange, Message, PeerId, RejectReason, SegmentId};
 
 use crate::engine::Engine;
-use crate::io::Output;
+use crate::flow::PRESSING;
 use crate::neighbour::{MAX_ASKS, Neighbour, Sending};
 use crate::time::{Now, Span};
 
@@ -131,24 +130,32 @@ impl Engine {
         }
     }
 
-    pub(crate) fn on_chunk_sent(&mut self, peer: PeerId, chunk: ChunkId) {
-        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
-        let Some(sending) = neighbour.sending.remove(&chunk) else { return };
+    /// A part has left. Says whether that was the last of its chunk.
+    pub(crate) fn on_chunk_sent(&mut self, peer: PeerId, chunk: ChunkId) -> bool {
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return false };
+        let Some(sending) = neighbour.sending.get_mut(&chunk) else { return false };
+        if sending.sent < sending.len {
+            return false;
+        }
+        let Some(sending) = neighbour.sending.remove(&chunk) else { return false };
         self.stats.uploaded_bytes += u64::from(sending.len);
-        // One that had to wait for another to the same neighbour, or is short, tells of that.
-        if sending.alone && sending.len == CHUNK_LEN {
+        // One that had to wait for another to the same neighbour or for the path, or is short, tells of that.
+        if sending.alone && sending.len == CHUNK_LEN && sending.presses <= sending.since {
             let took = self.now.passed(sending.since);
             let quickest = neighbour.left_after(took);
             self.slots.learn(took, quickest);
         }
+        true
     }
 
     pub(crate) fn schedule_uploads(&mut self) {
         let now = self.now;
         // A send that takes very long waits for its own path, not for this peer's line: it does not keep others back.
+        // Nor does one that leaves as its path carries it.
         let sending = |neighbour: &Neighbour| {
             let patience = neighbour.send_patience();
-            neighbour.sending.values().map(move |sending| sending.since + patience).collect::<Vec<Now>>()
+            let open = neighbour.sending.values().filter(|sending| sending.presses <= now);
+            open.map(|sending| sending.since + patience).collect::<Vec<Now>>()
         };
         let mut counted: Vec<Now> = self.neighbours.values().flat_map(sending).filter(|until| *until > now).collect();
         self.slots.short = false;
@@ -175,37 +182,45 @@ impl Engine {
             let next = self
                 .neighbours
                 .iter()
-                .filter(|(_, neighbour)| neighbour.sending.len() < MAX_SENDING)
                 .filter_map(|(peer, neighbour)| {
                     let wants =
                         neighbour.wants.iter().map(|(chunk, at)| (*at > now + SOON, times_sent(chunk), *at, chunk));
                     let (later, times, deadline, chunk) = wants.min()?;
+                    // What waits for the path does not keep back what is urgent.
+                    let open = neighbour.sending.values().filter(|sending| later || sending.presses <= now);
+                    if open.count() >= MAX_SENDING {
+                        return None;
+                    }
                     Some((later, neighbour.sending.len(), times, deadline, peer, chunk))
                 })
                 .min();
-            let Some((.., peer, chunk)) = next else { return };
+            let Some((.., deadline, peer, chunk)) = next else { return };
             if let Some(at) = self.allowance.ready_at(now) {
                 return self.wake_at(at);
             }
             let patience = self.neighbours.get(&peer).map_or(Span::ZERO, Neighbour::send_patience);
-            counted.push(now + patience);
-            self.send_chunk(peer, chunk);
+            if self.send_chunk(peer, chunk, deadline) {
+                counted.push(now + patience);
+            }
         }
     }
 
-    fn send_chunk(&mut self, peer: PeerId, chunk: ChunkId) {
+    /// Says whether the chunk takes one of the slots.
+    fn send_chunk(&mut self, peer: PeerId, chunk: ChunkId, deadline: Now) -> bool {
         let held = self.segments.get(&chunk.segment).filter(|segment| segment.held.contains(chunk.index));
         let len = held.and_then(|segment| segment.len).and_then(|len| len.chunk_len(chunk.index));
-        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return false };
         neighbour.wants.remove(&chunk);
         // It may have been evicted since it was asked for.
         let Some(len) = len else {
             let chunks = ChunkRange::one(chunk.index);
             let reason = RejectReason::NotHeld;
-            return self.send(peer, &Message::Reject { segment: chunk.segment, chunks, reason });
+            self.send(peer, &Message::Reject { segment: chunk.segment, chunks, reason });
+            return false;
         };
         let alone = neighbour.sending.is_empty();
-        neighbour.sending.insert(chunk, Sending { len, since: self.now, alone });
+        let presses = if self.config.paces && !neighbour.flow.is_local() { deadline - PRESSING } else { self.now };
+        neighbour.sending.insert(chunk, Sending { len, since: self.now, alone, sent: 0, presses });
         if let Some(segment) = self.segments.get_mut(&chunk.segment) {
             let place = chunk.index.0 as usize;
             if segment.sent.len() <= place {
@@ -215,12 +230,10 @@ impl Engine {
                 *times = times.saturating_add(1);
             }
         }
-        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
-        let piece_len = piece_len(len, neighbour.max_frame());
         self.allowance.spend(len);
         if self.segments.get(&chunk.segment).is_some_and(|segment| segment.complete) {
             self.touch(chunk.segment);
         }
-        self.emit(Output::SendChunk { peer, chunk, len, piece_len });
+        presses <= self.now
     }
 }

@@ -202,7 +202,9 @@ fn op() -> impl Strategy<Value = Op> {
 struct Books {
     fetches: BTreeMap<FetchId, (SegmentId, u32)>,
     verifies: BTreeSet<VerifyId>,
-    sending: BTreeSet<(PeerId, ChunkId)>,
+    sending: Vec<(PeerId, ChunkId)>,
+    /// How much of a chunk was sent.
+    parts: BTreeMap<(PeerId, ChunkId), u32>,
     incoming: BTreeSet<(PeerId, ChunkId)>,
     /// What the engine asked of peers, in order.
     asked: Vec<(PeerId, ChunkId)>,
@@ -213,6 +215,7 @@ struct Books {
 impl Books {
     fn forget(&mut self, peer: PeerId) {
         self.sending.retain(|(to, _)| *to != peer);
+        self.parts.retain(|(to, _), _| *to != peer);
         self.incoming.retain(|(from, _)| *from != peer);
         self.asked.retain(|(to, _)| *to != peer);
     }
@@ -245,10 +248,13 @@ impl Books {
                         self.answered(peer, segment, chunks);
                     }
                 }
-                Output::SendChunk { peer, chunk, len, piece_len } => {
+                Output::SendChunk { peer, chunk, offset, len, piece_len } => {
                     prop_assert!(self.connected.contains(&peer));
                     prop_assert!(len > 0 && piece_len > 0 && piece_len <= len);
-                    prop_assert!(self.sending.insert((peer, chunk)), "sent a chunk twice at once");
+                    let sent = self.parts.insert((peer, chunk), offset + len).unwrap_or(0);
+                    // It begins anew where it was cancelled, or asked for once more.
+                    prop_assert!(offset == 0 || offset == sent, "left a part of a chunk out");
+                    self.sending.push((peer, chunk));
                 }
                 Output::Disconnect { peer, .. } => {
                     prop_assert!(self.connected.remove(&peer));
@@ -464,7 +470,8 @@ fn serve(engine: &mut Engine, books: &mut Books, now: Now, which: usize, good: b
 fn answer(engine: &mut Engine, books: &mut Books, now: Now, which: usize, good: bool, extra: u32) {
     match which % 3 {
         0 => {
-            if let Some((peer, chunk)) = books.sending.pop_first() {
+            if !books.sending.is_empty() {
+                let (peer, chunk) = books.sending.remove(0);
                 engine.handle_input(now, Input::ChunkSent { peer, chunk });
             }
         }

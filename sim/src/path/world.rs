@@ -332,8 +332,8 @@ impl World {
                         break;
                     }
                     Output::Send { frame, .. } => self.push(node, Payload::Control(frame)),
-                    Output::SendChunk { chunk, len, piece_len, .. } => {
-                        let leaving = Leaving { chunk, at: 0, end: len, piece: piece_len };
+                    Output::SendChunk { chunk, offset, len, piece_len, .. } => {
+                        let leaving = Leaving { chunk, at: offset, end: offset + len, piece: piece_len };
                         self.nodes[node].chunks.push_back(leaving);
                         is_more = true;
                     }

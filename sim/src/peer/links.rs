@@ -30,7 +30,7 @@ const FRAME_HEADERS: u32 = 80;
 #[derive(Debug)]
 enum Item {
     Frame(Vec<u8>),
-    Chunk { chunk: ChunkRef, len: u32, piece_len: u32, sent: u32 },
+    Chunk { chunk: ChunkRef, end: u32, piece_len: u32, sent: u32 },
 }
 
 /// An open connection.
@@ -86,8 +86,8 @@ impl Link {
         match self.queue.front() {
             None => false,
             Some(Item::Frame(_)) => true,
-            Some(Item::Chunk { len, piece_len, sent, .. }) => {
-                let piece = (*piece_len).min(len - sent);
+            Some(Item::Chunk { end, piece_len, sent, .. }) => {
+                let piece = (*piece_len).min(end - sent);
                 (self.in_flight == 0 || self.in_flight + piece <= self.window) && self.paced_until <= now + SLICE
             }
         }
@@ -184,10 +184,11 @@ impl Peer {
         self.links[place].queue.push_back(Item::Frame(frame));
     }
 
-    pub(super) fn send_chunk(&mut self, other: NodeIndex, chunk: ChunkId, len: u32, piece_len: u32) {
+    /// Sends a part of a chunk, from `sent` to `end`.
+    pub(super) fn send_chunk(&mut self, other: NodeIndex, chunk: ChunkId, sent: u32, end: u32, piece_len: u32) {
         let Ok(place) = self.link_place(other) else { return };
         let chunk = ChunkRef::of(chunk);
-        self.links[place].queue.push_back(Item::Chunk { chunk, len, piece_len: piece_len.max(1), sent: 0 });
+        self.links[place].queue.push_back(Item::Chunk { chunk, end, piece_len: piece_len.max(1), sent });
     }
 
     /// Sends what the uplink has room for. Says whether the engine was told of chunks that left.
@@ -239,8 +240,8 @@ impl Peer {
                     let at = desk.shared.population.taken(other, left + latency);
                     self.send_at(other, at, What::Frame { link: id, exited: false, frame }, desk);
                 }
-                Item::Chunk { chunk, len, piece_len, sent } => {
-                    let piece = piece_len.min(len - sent);
+                Item::Chunk { chunk, end, piece_len, sent } => {
+                    let piece = piece_len.min(end - sent);
                     let weight = (f64::from(piece) * overhead) as u32;
                     let left = begin + transfer(weight, self.uplink.rate);
                     self.uplink.free_at = left;
@@ -248,9 +249,9 @@ impl Peer {
                     if link.rate_limit.is_finite() {
                         link.paced_until = link.paced_until.max(begin) + transfer(piece, link.rate_limit);
                     }
-                    let done = sent + piece == len;
+                    let done = sent + piece == end;
                     if !done {
-                        link.queue.push_front(Item::Chunk { chunk, len, piece_len, sent: sent + piece });
+                        link.queue.push_front(Item::Chunk { chunk, end, piece_len, sent: sent + piece });
                     }
                     self.record.uploaded += u64::from(piece);
                     desk.stats.uploaded(self.now, piece);

@@ -184,8 +184,8 @@ impl Peer {
             Output::Timeout { .. } | Output::KeepChunk { .. } | Output::DropChunk { .. } => {}
             Output::Evict { .. } | Output::Event(_) => {}
             Output::Send { peer, frame } => self.send_frame(Population::index(peer), frame, desk),
-            Output::SendChunk { peer, chunk, len, piece_len } => {
-                self.send_chunk(Population::index(peer), chunk, len, piece_len);
+            Output::SendChunk { peer, chunk, offset, len, piece_len } => {
+                self.send_chunk(Population::index(peer), chunk, offset, offset + len, piece_len);
             }
             Output::Disconnect { peer, .. } => self.disconnect(Population::index(peer), desk),
             Output::WantNeighbours { count } => self.tell_server(ClientMessage::Want { count }, desk),

@@ -536,7 +536,9 @@ impl World {
                 assert!(frame.len() <= 16 * 1024, "a control frame must fit every stack");
                 self.send(index, peer, frame);
             }
-            Output::SendChunk { peer, chunk, len, piece_len } => self.send_chunk(index, peer, chunk, len, piece_len),
+            Output::SendChunk { peer, chunk, offset, len, piece_len } => {
+                self.send_chunk(index, peer, DataHeader { chunk, offset }, len, piece_len);
+            }
             Output::Disconnect { peer, reason } => {
                 let id = self.nodes[index].id;
                 self.nodes[index].disconnects.push((peer, reason));
@@ -590,15 +592,16 @@ impl World {
         }
     }
 
-    fn send_chunk(&mut self, index: usize, peer: PeerId, chunk: ChunkId, len: u32, piece_len: u32) {
-        let at = (chunk.index.0 * CHUNK_LEN) as usize;
+    fn send_chunk(&mut self, index: usize, peer: PeerId, part: DataHeader, len: u32, piece_len: u32) {
+        let chunk = part.chunk;
+        let at = (chunk.index.0 * CHUNK_LEN + part.offset) as usize;
         let mut bytes = self.nodes[index].store[&chunk.segment][at..at + len as usize].to_vec();
         if self.nodes[index].hostile {
             bytes[len as usize / 2] ^= 1;
         }
         let mut sent = None;
         for (i, piece) in bytes.chunks(piece_len as usize).enumerate() {
-            let header = DataHeader { chunk, offset: i as u32 * piece_len };
+            let header = DataHeader { chunk, offset: part.offset + i as u32 * piece_len };
             sent = self.send(index, peer, [&header.encode()[..], piece].concat());
         }
         if let Some((left, link)) = sent {

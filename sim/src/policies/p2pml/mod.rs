@@ -332,7 +332,7 @@ impl P2pml {
         {
             neighbour.sending += 1;
             let piece_len = frame::piece_len(len, headwater_wire::limits::MAX_FRAME);
-            self.outputs.push_back(Output::SendChunk { peer, chunk, len, piece_len });
+            self.outputs.push_back(Output::SendChunk { peer, chunk, offset: 0, len, piece_len });
         }
     }
 

@@ -122,7 +122,7 @@ export class Link {
     }
   }
 
-  /** Sends a chunk in frames of `piece` bytes, as the channel has room. */
+  /** Sends a chunk, or a part of one, in frames of `piece` bytes, as the channel has room. */
   sendChunk(header: Uint8Array, bytes: Uint8Array, piece: number): void {
     this.#chunks.push({ header, bytes, piece, at: 0 });
     this.#pump();
@@ -195,7 +195,9 @@ export class Link {
     const piece = chunk.bytes.subarray(chunk.at, chunk.at + chunk.piece);
     const frame = new Uint8Array(HEADER_LEN + piece.length);
     frame.set(chunk.header);
-    new DataView(frame.buffer).setUint32(OFFSET_AT, chunk.at, true);
+    const view = new DataView(frame.buffer);
+    // It may be a part of a chunk: the header says where that begins.
+    view.setUint32(OFFSET_AT, view.getUint32(OFFSET_AT, true) + chunk.at, true);
     frame.set(piece, HEADER_LEN);
     chunk.at += piece.length;
     try {
