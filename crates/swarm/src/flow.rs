@@ -2,11 +2,11 @@
 //! in its shortest round trip, and a little that stands in the narrowest queue to show that the path is full (as FAST TCP has it).
 //!
 //! Data channels fill that queue to the brim, then lose. What is measured is the round trip of a ping among the parts: the
-//! channel is ordered, so that its answer also says that all before it has arrived. What is urgent leaves at once and counts as
-//! under way: the rest yields to it.
+//! channel is ordered, so that its answer also says that what the shell had handed to the channel before it has arrived. What is
+//! urgent leaves at once and counts as under way: the rest yields to it.
 
 use headwater_wire::frame::{encode_control, piece_len};
-use headwater_wire::{ChunkId, Message};
+use headwater_wire::{ChunkId, ChunkRange, Message, RejectReason};
 
 use crate::engine::Engine;
 use crate::io::Output;
@@ -165,9 +165,14 @@ impl Flow {
         }
     }
 
-    pub(crate) fn sent(&mut self, now: Now, len: u32) {
-        self.under_way += len;
-        self.after += len;
+    /// So much is leaving.
+    fn sent(&mut self, len: u32) {
+        self.under_way = self.under_way.saturating_add(len);
+        self.after = self.after.saturating_add(len);
+    }
+
+    /// Keeps the next part that is not urgent behind one of `len`.
+    fn space(&mut self, now: Now, len: u32) {
         let spacing = Span::from_micros(u64::from(len) * self.shortest().as_micros() / u64::from(self.window));
         self.due = self.due.max(now - CREDIT) + spacing;
     }
@@ -213,7 +218,7 @@ impl Flow {
         } else if lately * 2 > allowed {
             0
         } else {
-            i64::from(before / if self.window < EASY_WINDOW { EASILY } else { CAREFULLY })
+            i64::from(before.min(self.window) / if self.window < EASY_WINDOW { EASILY } else { CAREFULLY })
         };
         if grown < 0 || limited {
             self.window = ((window + grown).max(0) as u32).clamp(LEAST_WINDOW, MOST_WINDOW);
@@ -230,14 +235,24 @@ impl Engine {
         for (peer, neighbour) in self.neighbours.iter_mut() {
             let max_frame = neighbour.max_frame();
             let flow = &mut neighbour.flow;
-            // The one that was begun first.
+            // Of those that are urgent, then of the others, the one that was begun first.
             let next = |sendings: &SortedMap<ChunkId, Sending>| {
                 let open = sendings.iter().filter(|(_, sending)| sending.sent < sending.len);
-                open.min_by_key(|(_, sending)| sending.since).map(|(chunk, _)| chunk)
+                open.min_by_key(|(_, sending)| (sending.presses > now, sending.since)).map(|(chunk, _)| chunk)
             };
             while let Some(chunk) = next(&neighbour.sending) {
                 let Some(sending) = neighbour.sending.get_mut(&chunk) else { break };
                 let mut len = sending.len - sending.sent;
+                // Since it was begun it may have been evicted, or found to be not what was signed.
+                let segment = self.segments.get(&chunk.segment).filter(|segment| !segment.differs);
+                if !segment.is_some_and(|segment| segment.held.contains(chunk.index)) {
+                    neighbour.sending.remove(&chunk);
+                    self.allowance.give_back(len);
+                    let (segment, chunks) = (chunk.segment, ChunkRange::one(chunk.index));
+                    let message = Message::Reject { segment, chunks, reason: RejectReason::NotHeld };
+                    self.outputs.push_back(Output::Send { peer, frame: encode_control(&message) });
+                    continue;
+                }
                 if sending.presses > now {
                     if flow.mark(now) {
                         let nonce = now.as_micros() as u32;
@@ -245,12 +260,13 @@ impl Engine {
                     }
                     let at = flow.next(now);
                     if at.is_none_or(|at| at > now) {
-                        self.parts_due = [self.parts_due, at].into_iter().flatten().min();
+                        self.parts_due = [self.parts_due, at, Some(sending.presses)].into_iter().flatten().min();
                         break;
                     }
                     len = len.min(flow.part());
+                    flow.space(now, len);
                 }
-                flow.sent(now, len);
+                flow.sent(len);
                 let (offset, piece_len) = (sending.sent, piece_len(len, max_frame));
                 sending.sent += len;
                 self.outputs.push_back(Output::SendChunk { peer, chunk, offset, len, piece_len });

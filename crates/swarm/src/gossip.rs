@@ -265,7 +265,8 @@ impl Engine {
                     let chunk = ChunkId { segment, index };
                     neighbour.wants.remove(&chunk);
                     // What is left of one that is being sent need not go.
-                    if neighbour.sending.get(&chunk).is_some_and(|sending| sending.sent < sending.len) {
+                    if let Some(sending) = neighbour.sending.get(&chunk).filter(|sending| sending.sent < sending.len) {
+                        self.allowance.give_back(sending.len - sending.sent);
                         neighbour.sending.remove(&chunk);
                     }
                 }
@@ -607,6 +608,8 @@ impl Engine {
             if let Some(segment) = self.segments.get_mut(&id) {
                 segment.asked.remove(&index);
             }
+            // What came of it.
+            self.outputs.push_back(Output::DropChunk { peer, chunk });
         }
     }
 

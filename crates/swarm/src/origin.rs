@@ -17,7 +17,7 @@ const FIRST_RATE: f64 = 500_000.0;
 /// Transfers shorter than this measure the timer, or a cache.
 const MIN_TRANSFER: Span = Span::from_millis(20);
 
-/// How much what was carried before still counts after each load, in what players are told of the line.
+/// How much what was carried before still counts after a load of the usual size, in what players are told of the line.
 const REMEMBERED: f64 = 0.7;
 
 /// A measurement of the origin stands for so long. From then on, the less it says the older it is, the more the neighbours' own
@@ -79,9 +79,19 @@ impl Origin {
     }
 
     pub(crate) fn measured(&mut self, now: Now, ttfb: Span, bytes: u64, transfer: Span) {
-        self.measured_at = now;
-        let (before, took) = self.carried;
-        self.carried = (before * REMEMBERED + bytes as f64, took * REMEMBERED + transfer.as_secs_f64());
+        // What comes at once comes from a cache, and says nothing of the line.
+        if bytes < u64::from(CHUNK_LEN) || ttfb + transfer >= MIN_TRANSFER {
+            let (before, took) = self.carried;
+            let bytes = bytes as f64;
+            // A load says as much as it is large beside those before it: a chunk that was fetched to be in time says little.
+            let usual = before * (1.0 - REMEMBERED);
+            let weight = if bytes < usual { bytes / usual } else { 1.0 };
+            let kept = 1.0 - (1.0 - REMEMBERED) * weight;
+            self.carried = (before * kept + bytes, took * kept + transfer.as_secs_f64());
+            if weight > 0.5 {
+                self.measured_at = now;
+            }
+        }
         self.ttfb = Some(self.ttfb.map_or(ttfb, |old| old.scaled(0.7) + ttfb.scaled(0.3)));
         // Short transfers measure the timer, not the line.
         if bytes >= u64::from(CHUNK_LEN) {
@@ -367,6 +377,25 @@ mod tests {
         };
         assert!(told(Span::from_secs(4)) > 2.0);
         assert!(told(Span::from_millis(250)) > 0.6);
+    }
+
+    #[test]
+    fn small_loads_and_caches_say_little_of_the_line() {
+        let mut origin = Origin::default();
+        for _ in 0..3 {
+            origin.measured(Now::default(), Span::from_millis(50), 1_000_000, Span::from_millis(400));
+        }
+        // Chunks that were fetched to be in time, each of which took as long as its window had to grow.
+        for _ in 0..10 {
+            origin.measured(Now::default() + MINUTE * 3, Span::from_millis(50), 65_536, Span::from_millis(160));
+        }
+        let told = origin.pace(Now::default() + MINUTE, 1_000_000, Span::ZERO).as_secs_f64();
+        assert!((0.4..1.2).contains(&told), "{told}");
+        let relaxed = origin.pace(Now::default() + MINUTE * 4, 1_000_000, Span::ZERO).as_secs_f64();
+        assert!((relaxed - told / 4.0).abs() < 1e-3, "the chunks do not make the old measurement new");
+        origin.measured(Now::default(), Span::from_millis(1), 1_000_000, Span::from_millis(3));
+        let cached = origin.pace(Now::default() + MINUTE, 1_000_000, Span::ZERO).as_secs_f64();
+        assert!((cached - told).abs() < 1e-3, "{cached}");
     }
 
     #[test]

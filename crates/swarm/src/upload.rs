@@ -74,6 +74,11 @@ impl Allowance {
     fn spend(&mut self, bytes: u32) {
         self.left -= f64::from(bytes);
     }
+
+    /// What was spent for bytes that do not leave after all.
+    pub(crate) fn give_back(&mut self, bytes: u32) {
+        self.left += f64::from(bytes);
+    }
 }
 
 impl Engine {

@@ -126,6 +126,52 @@ fn the_rest_of_a_chunk_that_is_not_wanted_any_more_stays() {
     assert_eq!(sum(&outputs), 0);
 }
 
+/// How much of each chunk was sent.
+fn sent_of(outputs: &[Output], index: u32) -> u32 {
+    let of_it = |output: &Output| match output {
+        Output::SendChunk { chunk, len, .. } if chunk.index.0 == index => Some(*len),
+        _ => None,
+    };
+    outputs.iter().filter_map(of_it).sum()
+}
+
+#[test]
+fn what_is_urgent_overtakes_what_is_not() {
+    let mut bench = giver(ROUND_TRIP);
+    assert!(sum(&ask(&mut bench, 60_000)) < CHUNK);
+    let chunks = ChunkRange { first: ChunkIndex(1), count: 1 };
+    let outputs = bench.say(1, &Message::Request { segment: segment(8), chunks, time_left_ms: 1_000 });
+    assert_eq!(sent_of(&outputs, 1), CHUNK);
+}
+
+#[test]
+fn after_much_that_was_urgent_the_rest_leaves_soon() {
+    let mut bench = giver(ROUND_TRIP);
+    for _ in 0..8 {
+        for index in 1..CHUNKS {
+            let chunks = ChunkRange { first: ChunkIndex(index), count: 1 };
+            let outputs = bench.say(1, &Message::Request { segment: segment(8), chunks, time_left_ms: 1_000 });
+            assert_eq!(sent_of(&outputs, index), CHUNK);
+            let chunk = ChunkId { segment: segment(8), index: ChunkIndex(index) };
+            bench.input(Input::ChunkSent { peer: PeerId(1), chunk });
+        }
+    }
+    let outputs = ask(&mut bench, 60_000);
+    assert_eq!(sent_of(&wait_answered(&mut bench, 1_000, outputs), 0), CHUNK);
+}
+
+#[test]
+fn the_rest_of_what_is_lost_meanwhile_is_refused() {
+    let mut bench = giver(ROUND_TRIP);
+    let before = sum(&ask(&mut bench, 60_000));
+    assert!(before < CHUNK);
+    bench.engine.lose(segment(8));
+    let outputs = wait_answered(&mut bench, 400, Vec::new());
+    assert_eq!(sum(&outputs), 0);
+    let refused = |message: &Message| matches!(message, Message::Reject { segment: of, .. } if *of == segment(8));
+    assert_eq!(messages(&outputs, 1).iter().filter(|message| refused(message)).count(), 1);
+}
+
 #[test]
 fn pings_among_the_parts_are_no_flood() {
     let mut bench = giver(ROUND_TRIP);
