@@ -127,10 +127,15 @@ function loadSegment(
   stream.habits = request.credentials === "include" ? { headers, credentials: "include" } : { headers };
   const alone = () => {
     const requested = performance.now();
-    const { onloadend } = customData;
+    let firstByte: number | undefined;
+    const { onloadend, onprogress } = customData;
+    customData.onprogress = (event) => {
+      firstByte ??= performance.now();
+      onprogress?.(event);
+    };
     customData.onloadend = () => {
       if (response.status >= 200 && response.status < 300 && response.data instanceof ArrayBuffer) {
-        const timing = { requested, firstByte: requested, complete: performance.now() };
+        const timing = { requested, firstByte: firstByte ?? requested, complete: performance.now() };
         stream.loaded(request.url, range, response.data, timing);
       }
       onloadend?.();

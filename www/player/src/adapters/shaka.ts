@@ -131,7 +131,15 @@ function register(shaka: ShakaNamespace): void {
   const own = HttpFetchPlugin.isSupported() || !HttpXHRPlugin ? HttpFetchPlugin : HttpXHRPlugin;
   const { AbortableOperation } = shaka.util;
   const plugin: SchemePlugin = (uri, request, type, progress, ...rest) => {
-    const alone = () => own.parse(uri, request, type, progress, ...rest);
+    const alone = (onHeaders?: () => void) => {
+      // Behind the progress comes who is told of the headers.
+      const [received, ...others] = rest;
+      const told = (...headers: unknown[]) => {
+        onHeaders?.();
+        if (typeof received === "function") (received as (...headers: unknown[]) => void)(...headers);
+      };
+      return own.parse(uri, request, type, progress, told, ...others);
+    };
     const found = wanted.get(request);
     if (!found) return alone();
     wanted.delete(request);
@@ -152,7 +160,7 @@ class Load {
     request: ShakaRequest,
     { stream, start }: Wanted,
     progress: ProgressUpdated,
-    alone: () => Operation,
+    alone: (onHeaders?: () => void) => Operation,
   ) {
     const range = rangeOf(request.headers.Range);
     const { allowCrossSiteCredentials: credentials, headers } = request;
@@ -168,13 +176,16 @@ class Load {
       console.warn("headwater: the session failed; playback goes on over HTTP", error);
     }
     const byItself = async () => {
-      const operation = alone();
-      this.#abort = () => operation.abort();
       const requested = performance.now();
+      let firstByte: number | undefined;
+      const operation = alone(() => {
+        firstByte ??= performance.now();
+      });
+      this.#abort = () => operation.abort();
       const response = await operation.promise;
       const complete = performance.now();
       if (response.data instanceof ArrayBuffer && !response.fromCache) {
-        stream.loaded(uri, range, response.data, { requested, firstByte: requested, complete });
+        stream.loaded(uri, range, response.data, { requested, firstByte: firstByte ?? requested, complete });
       }
       return response;
     };

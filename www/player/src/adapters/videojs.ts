@@ -104,13 +104,18 @@ function loadSegment(stream: Stream, own: Xhr, request: XhrOptions, callback: Ca
   stream.habits = request.withCredentials ? { headers, credentials: "include" } : { headers };
   const alone = (listen?: (answer: XhrRequest) => void) => {
     const requested = performance.now();
+    let firstByte: number | undefined;
     const answer = own(request, (error, finished, ...rest) => {
       if (!error && finished.response instanceof ArrayBuffer) {
-        const timing = { requested, firstByte: requested, complete: performance.now() };
+        const timing = { requested, firstByte: firstByte ?? requested, complete: performance.now() };
         stream.loaded(request.uri, range, finished.response, timing);
       }
       callback(error, finished, ...rest);
     });
+    const onFirst = () => {
+      firstByte ??= performance.now();
+    };
+    answer.addEventListener("progress", onFirst);
     listen?.(answer);
     return answer;
   };
