@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -23,6 +24,12 @@ const LEN: usize = 80_000;
 
 fn segment(origin: &Origin, seq: u32) -> Location {
     Location { url: origin.url(&format!("/v/{seq}.ts")), range: None }
+}
+
+/// One that has just been started, with what its predecessors left on the disk.
+fn puller_with_disk(folder: &Path, live: bool) -> Puller {
+    let cache = DiskCache::open(folder, 1 << 30).unwrap();
+    Puller::new(Http::new().unwrap(), Some(cache), live)
 }
 
 /// Waits until something is so.
@@ -72,10 +79,7 @@ async fn after_a_restart_a_segment_comes_anew_only_where_it_changed_whatever_sta
     let folder = tempfile::tempdir().unwrap();
     let location = segment(&origin, 0);
     let path = location.url.path();
-    let started = |live| {
-        let cache = DiskCache::open(folder.path(), 1 << 30).unwrap();
-        Puller::new(Http::new().unwrap(), Some(cache), live)
-    };
+    let started = |live| puller_with_disk(folder.path(), live);
     started(false).pull(&location).await.unwrap();
     assert!(started(false).pull(&location).await.unwrap() == segments[0]);
     assert_eq!((origin.requests(path), origin.bodies(path)), (2, 1));
@@ -235,10 +239,7 @@ async fn a_range_that_the_origin_gives_no_more_comes_from_the_disk() {
     let folder = tempfile::tempdir().unwrap();
     let range = headwater_seed::http::Range { offset: 100, len: 5000 };
     let location = Location { range: Some(range), ..segment(&origin, 0) };
-    let started = |live| {
-        let cache = DiskCache::open(folder.path(), 1 << 30).unwrap();
-        Puller::new(Http::new().unwrap(), Some(cache), live)
-    };
+    let started = |live| puller_with_disk(folder.path(), live);
     let bytes = started(false).pull(&location).await.unwrap();
     assert!(bytes == segments[0][100..5100]);
     origin.fail(location.url.path(), Some(Fault::NoRanges));

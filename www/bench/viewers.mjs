@@ -10,6 +10,7 @@ import path from "node:path";
 import { chromium } from "playwright-core";
 
 import { FLAGS } from "../tests/harness/engines.mjs";
+import { until } from "../tests/harness/wait.mjs";
 
 const HERE = import.meta.dirname;
 const ROOTS = {
@@ -63,6 +64,7 @@ export async function startViewers(count, init) {
     return new Viewer(await context.newPage(), `${made}`);
   };
   while (viewers.length < count) viewers.push(await add());
+  const reports = () => Promise.all(viewers.map((viewer) => viewer.report()));
   return {
     viewers,
     /** One viewer more, whom nobody counts. */
@@ -70,6 +72,12 @@ export async function startViewers(count, init) {
     /** Opens the page of a viewer; `told` is what it is told. */
     async open(viewer, kind, told) {
       await viewer.page.goto(`${pages.url}/view/${kind}?${new URLSearchParams(told)}`, { waitUntil: "commit" });
+    },
+    /** What every page measured. */
+    reports,
+    /** Resolves when the reports of all pages are as `holds` wants them. */
+    async all(what, holds) {
+      await until(what, async () => (await reports()).every((report) => report && holds(report)));
     },
     /** Processor seconds of all of the browser's processes, by what they are and their number. */
     async cpu() {

@@ -7,10 +7,11 @@ import { after, before, describe, test } from "node:test";
 import { startBrowser } from "./harness/browser.mjs";
 import { openPlayer, PLAYERS } from "./harness/players.mjs";
 import { CMAF, startStage } from "./harness/servers.mjs";
+import { SUITE_MS } from "./harness/wait.mjs";
 
 const NOWHERE = "ws://127.0.0.1:9/v1/signal";
 
-describe("adapters", { concurrency: 3, timeout: 200_000 }, () => {
+describe("adapters", { concurrency: 3, timeout: SUITE_MS }, () => {
   let browser;
 
   before(async () => {

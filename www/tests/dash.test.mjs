@@ -6,8 +6,9 @@ import { after, before, describe, test } from "node:test";
 import { startBrowser } from "./harness/browser.mjs";
 import { openPlayer, PLAYERS } from "./harness/players.mjs";
 import { CMAF, startStage } from "./harness/servers.mjs";
+import { SUITE_MS } from "./harness/wait.mjs";
 
-describe("of a DASH stream that a seed has signed", { concurrency: 3, timeout: 120_000 }, () => {
+describe("of a DASH stream that a seed has signed", { concurrency: 3, timeout: SUITE_MS }, () => {
   let browser;
   let stage;
 

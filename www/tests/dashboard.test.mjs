@@ -9,7 +9,7 @@ import { after, before, test } from "node:test";
 
 import { chromium } from "./harness/engines.mjs";
 import { startSignal } from "./harness/servers.mjs";
-import { until } from "./harness/wait.mjs";
+import { TEST_MS, until } from "./harness/wait.mjs";
 
 const SWARM = "KEY/video/a b.m3u8";
 const secret = randomBytes(32);
@@ -61,7 +61,7 @@ async function ask(t, token) {
   return page;
 }
 
-test("a publisher sees viewers come, and where their bytes came from", { timeout: 60_000 }, async (t) => {
+test("a publisher sees viewers come, and where their bytes came from", { timeout: TEST_MS }, async (t) => {
   const page = await ask(t, tokenOf({ swarm: SWARM, stats: true }));
   const text = (id) => page.textContent(id);
   await until("an empty swarm", async () => (await text("#viewers")) === "0");
@@ -87,7 +87,7 @@ test("a publisher sees viewers come, and where their bytes came from", { timeout
   await until("the same after a reload", async () => (await text("#viewers")) === "0");
 });
 
-test("who may not look is told why", { timeout: 60_000 }, async (t) => {
+test("who may not look is told why", { timeout: TEST_MS }, async (t) => {
   for (const [token, why] of [
     [tokenOf({ swarm: SWARM }), /stats/],
     [tokenOf({ swarm: "another", stats: true }), /swarm/],
@@ -101,7 +101,7 @@ test("who may not look is told why", { timeout: 60_000 }, async (t) => {
   }
 });
 
-test("figures that are old say so, and go on when the server is back", { timeout: 60_000 }, async (t) => {
+test("figures that are old say so, and go on when the server is back", { timeout: TEST_MS }, async (t) => {
   const page = await ask(t, tokenOf({ swarm: SWARM, stats: true }));
   await until("figures", async () => /Live/.test(await page.textContent("#status")));
   const keys = path.join(folder, "keys.json");
@@ -113,7 +113,7 @@ test("figures that are old say so, and go on when the server is back", { timeout
   assert.equal(await page.$("#swarms td.wrong"), null);
 });
 
-test("an address that was cut in the middle of a character does not stop the page", { timeout: 60_000 }, async (t) => {
+test("an address that was cut in the middle of a character does not stop the page", { timeout: TEST_MS }, async (t) => {
   const { page, close } = await browser.open([]);
   t.after(close);
   await page.goto(`http://${signal.address}/dashboard/#${encodeURIComponent(SWARM)}&caf%C3`);

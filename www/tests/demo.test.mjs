@@ -9,11 +9,11 @@ import { test } from "node:test";
 import { startOrigin } from "../origin/origin.mjs";
 import { startBrowser } from "./harness/browser.mjs";
 import { CMAF, SAMPLE, signFolder, startStage } from "./harness/servers.mjs";
-import { until } from "./harness/wait.mjs";
+import { TEST_MS, until } from "./harness/wait.mjs";
 
 const WWW = path.resolve(import.meta.dirname, "..");
 
-test("every player of the demo plays, and shows where its bytes came from", { timeout: 180_000 }, async (t) => {
+test("every player of the demo plays, and shows where its bytes came from", { timeout: TEST_MS }, async (t) => {
   const root = await mkdtemp(path.join(tmpdir(), "headwater-demo-"));
   t.after(() => rm(root, { recursive: true, force: true }));
   await cp(SAMPLE, root, { recursive: true });
@@ -70,7 +70,7 @@ async function openControls(browser, attributes) {
     "play-button mute-button volume-range seek-backward-button seek-forward-button time-range time-display";
   const more = "playback-rate-button live-button fullscreen-button";
   const bar = `${controls} ${more}`.split(" ").map((name) => `<media-${name} id="${name}"></media-${name}>`);
-  return await browser.openPage(`
+  const { page } = await browser.openPage(`
     <style>media-controller { width: 900px; aspect-ratio: 16 / 9 }</style>
     <script type="module" src="/headwater.js"></script>
     <script src="/lib/media-chrome.js"></script>
@@ -78,6 +78,13 @@ async function openControls(browser, attributes) {
       <headwater-video slot="media" autoplay muted playsinline ${attributes}></headwater-video>
       <media-control-bar>${bar.join("")}</media-control-bar>
     </media-controller>`);
+  /** Resolves with what the element and the controls are once that is as `holds` wants it. */
+  const seen = (what, holds) =>
+    until(what, async () => {
+      const now = await lookAt(page);
+      return holds(now) && now;
+    });
+  return { page, seen };
 }
 
 /** What the element is, and what the controls say that it is. */
@@ -101,16 +108,11 @@ function lookAt(page) {
   });
 }
 
-test("media-chrome's controls work on the element, and show what it does", { timeout: 120_000 }, async (t) => {
+test("media-chrome's controls work on the element, and show what it does", { timeout: TEST_MS }, async (t) => {
   const stage = await startStage({ t, signal: false });
   const browser = await startBrowser();
   t.after(() => browser.close());
-  const { page } = await openControls(browser, `src="${stage.src}"`);
-  const seen = (what, holds) =>
-    until(what, async () => {
-      const now = await lookAt(page);
-      return holds(now) && now;
-    });
+  const { page, seen } = await openControls(browser, `src="${stage.src}"`);
   const click = (id, at) => page.click(`#${id}`, at && { position: at });
 
   await seen("it plays, and the controls know", ({ currentTime, saysPaused, saysTime, buffered }) => {
@@ -147,17 +149,12 @@ test("media-chrome's controls work on the element, and show what it does", { tim
 
 test(
   "media-chrome shows a live stream as live, and its button goes back to the end",
-  { timeout: 120_000 },
+  { timeout: TEST_MS },
   async (t) => {
     const stage = await startStage({ t, live: { window: 8 }, signal: false });
     const browser = await startBrowser();
     t.after(() => browser.close());
-    const { page } = await openControls(browser, `src="${stage.src}"`);
-    const seen = (what, holds) =>
-      until(what, async () => {
-        const now = await lookAt(page);
-        return holds(now) && now;
-      });
+    const { page, seen } = await openControls(browser, `src="${stage.src}"`);
     const live = await seen("it is at the end", ({ currentTime, saysLive }) => currentTime > 1 && saysLive);
     assert.equal(live.duration, Infinity);
     await page.evaluate(() => {

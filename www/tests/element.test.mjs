@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 
 import { startBrowser } from "./harness/browser.mjs";
 import { startStage } from "./harness/servers.mjs";
-import { until } from "./harness/wait.mjs";
+import { SUITE_MS, until } from "./harness/wait.mjs";
 
 /** What wrappers of media elements pass on, as media-chrome needs it: the events, those of Safari left out, and the attributes. */
 const EVENTS = (
@@ -22,7 +22,7 @@ const ATTRIBUTES = (
 /** The sample's segments last two seconds; a first one and what goes with it. */
 const A_SEGMENT = 250_000;
 
-describe("the element", { concurrency: 2, timeout: 120_000 }, () => {
+describe("the element", { concurrency: 2, timeout: SUITE_MS }, () => {
   let browser;
   let stage;
 

@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 import { startBrowser } from "./harness/browser.mjs";
 import { chromium, firefox } from "./harness/engines.mjs";
 import { CMAF, startStage } from "./harness/servers.mjs";
-import { until } from "./harness/wait.mjs";
+import { TEST_MS, until } from "./harness/wait.mjs";
 
 /** Too short for a viewer to have the whole stream before the next thing happens. */
 const SHORT_BUFFER = { maxBufferLength: 8, maxMaxBufferLength: 8 };
@@ -27,7 +27,7 @@ async function finish(viewer) {
   return stats;
 }
 
-test("Firefox takes from a seed and gives to Chromium, which gives to Firefox", { timeout: 180_000 }, async (t) => {
+test("Firefox takes from a seed and gives to Chromium, which gives to Firefox", { timeout: TEST_MS }, async (t) => {
   const [inFirefox, inChromium] = browsers;
   const stage = await startStage({ t, root: CMAF, seed: true });
   const attributes = { src: stage.src, signal: stage.signal.url, key: stage.key.public };

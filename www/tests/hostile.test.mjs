@@ -8,7 +8,7 @@ import { after, before, test } from "node:test";
 
 import { startBrowser } from "./harness/browser.mjs";
 import { SAMPLE, startHostile, startStage } from "./harness/servers.mjs";
-import { until } from "./harness/wait.mjs";
+import { TEST_MS, until } from "./harness/wait.mjs";
 
 let browser;
 
@@ -22,7 +22,7 @@ async function isTheOrigins({ path: name, sha256 }) {
   assert.equal(sha256, createHash("sha256").update(bytes).digest("hex"), `${name} was played with other bytes`);
 }
 
-test("nothing of a hostile peer is played, it is banned, and playback goes on", { timeout: 120_000 }, async (t) => {
+test("nothing of a hostile peer is played, it is banned, and playback goes on", { timeout: TEST_MS }, async (t) => {
   const stage = await startStage({ t, seed: true });
   await startHostile({ t, src: stage.src, signal: stage.signal.url, key: stage.key });
   const attributes = { src: stage.src, signal: stage.signal.url, key: stage.key.public };

@@ -5,11 +5,12 @@ import { after, before, describe, test } from "node:test";
 
 import { startBrowser } from "./harness/browser.mjs";
 import { startStage } from "./harness/servers.mjs";
+import { SUITE_MS } from "./harness/wait.mjs";
 
 /** Where a dead signalling server would be: a port that nothing listens on. */
 const NOWHERE = "ws://127.0.0.1:9/v1/signal";
 
-describe("a stream plays over HTTP", { concurrency: 4, timeout: 150_000 }, () => {
+describe("a stream plays over HTTP", { concurrency: 4, timeout: SUITE_MS }, () => {
   let browser;
   let stage;
 
@@ -112,7 +113,7 @@ describe("a stream plays over HTTP", { concurrency: 4, timeout: 150_000 }, () =>
     }));
 });
 
-describe("a stream that is none", { concurrency: 4, timeout: 150_000 }, () => {
+describe("a stream that is none", { concurrency: 4, timeout: SUITE_MS }, () => {
   let browser;
   let stage;
 

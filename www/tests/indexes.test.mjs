@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 import { build } from "esbuild";
 
-import { until } from "./harness/wait.mjs";
+import { TEST_MS, until } from "./harness/wait.mjs";
 
 /** What the film would come to; nobody may wait for that. */
 const ENDLESS = 1 << 30;
@@ -60,7 +60,7 @@ async function asked(t, answer) {
   return { stream, knows: () => stream.knows(url, range), ended };
 }
 
-test("an origin that knows no ranges is not asked for the whole film", { timeout: 30_000 }, async (t) => {
+test("an origin that knows no ranges is not asked for the whole film", { timeout: TEST_MS }, async (t) => {
   const { knows, ended } = await asked(t, (response) => {
     response.writeHead(200, { "content-length": ENDLESS });
     response.write(Buffer.alloc(1000));
@@ -69,7 +69,7 @@ test("an origin that knows no ranges is not asked for the whole film", { timeout
   await until("segments are the player's own", () => !knows());
 });
 
-test("an index that does not come is given up with the stream", { timeout: 30_000 }, async (t) => {
+test("an index that does not come is given up with the stream", { timeout: TEST_MS }, async (t) => {
   const { stream, knows, ended } = await asked(t, () => undefined);
   assert.ok(knows());
   stream.close();

@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 import { startBrowser } from "./harness/browser.mjs";
 import { startStage } from "./harness/servers.mjs";
 import { sharesOf } from "./harness/share.mjs";
-import { until } from "./harness/wait.mjs";
+import { TEST_MS, until } from "./harness/wait.mjs";
 
 const MINUTE_S = 60;
 
@@ -25,7 +25,7 @@ after(async () => {
   await stage?.close();
 });
 
-test("a live stream plays for a minute, and a late viewer catches up", { timeout: 150_000 }, async () => {
+test("a live stream plays for a minute, and a late viewer catches up", { timeout: TEST_MS }, async () => {
   const attributes = { src: stage.src, signal: stage.signal.url, key: stage.key.public };
   const open = () => browser.open(attributes, { hls: {} });
   const latency = (viewer) => viewer.page.evaluate(() => window.player.latency);

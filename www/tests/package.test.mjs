@@ -13,7 +13,7 @@ import { build } from "esbuild";
 
 import { startBrowser } from "./harness/browser.mjs";
 import { DIST, startStage } from "./harness/servers.mjs";
-import { until } from "./harness/wait.mjs";
+import { SUITE_MS, until } from "./harness/wait.mjs";
 
 const run = promisify(execFile);
 const PACKAGES = path.resolve(import.meta.dirname, "../node_modules");
@@ -90,7 +90,7 @@ test("sri.json has the hash of every file, and the script that of its module", a
   assert.ok(script.includes(hashes["headwater_client_bg.wasm"]));
 });
 
-describe("on one page", { concurrency: 2, timeout: 120_000 }, () => {
+describe("on one page", { concurrency: 2, timeout: SUITE_MS }, () => {
   let browser;
 
   before(async () => {

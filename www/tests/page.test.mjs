@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { startBrowser } from "./harness/browser.mjs";
 import { tabs } from "./harness/engines.mjs";
 import { CMAF, startSignal, startStage } from "./harness/servers.mjs";
-import { until } from "./harness/wait.mjs";
+import { SUITE_MS, until } from "./harness/wait.mjs";
 
 /** A short buffer, so that there is always something to load. */
 const SHORT_BUFFER = { maxBufferLength: 8, maxMaxBufferLength: 8 };
@@ -112,7 +112,7 @@ const ticks = ({ page }) =>
     return count;
   });
 
-describe("a page", { concurrency: 1, timeout: 200_000 }, () => {
+describe("a page", { concurrency: 1, timeout: SUITE_MS }, () => {
   let browser;
   let tabbed;
 
@@ -140,7 +140,7 @@ describe("a page", { concurrency: 1, timeout: 200_000 }, () => {
     assert.equal(await first.page.evaluate(() => document.visibilityState), "hidden");
     const [hiddenAt, given] = [(await first.playback()).time, (await first.stats()).uploadedBytes];
     // Past all that it had when it was hidden.
-    await first.playsTo(hiddenAt + 12, 30_000);
+    await first.playsTo(hiddenAt + 12);
     const hidden = await first.stats();
     assert.ok((await ticks(first)) <= 3);
     assert.ok(hidden.uploadedBytes - given > 50_000, JSON.stringify({ given, hidden }));
@@ -231,7 +231,7 @@ describe("a page", { concurrency: 1, timeout: 200_000 }, () => {
     await until("it has joined", async () => (await counted(first)).sent > 0);
     await stage.signal.kill();
     await first.page.setOfflineMode(true);
-    await until("it has tried in vain", async () => (await counted(first)).joins >= 4, 30_000);
+    await until("it has tried in vain", async () => (await counted(first)).joins >= 4);
     const heir = await startSignal({ listen: stage.signal.address });
     t.after(heir.kill);
     const { joins } = await counted(first);

@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 
 import { startBrowser } from "./harness/browser.mjs";
 import { CMAF, startStage, startTurn } from "./harness/servers.mjs";
-import { until } from "./harness/wait.mjs";
+import { TEST_MS, until } from "./harness/wait.mjs";
 
 let browser;
 
@@ -53,7 +53,7 @@ function addressesHere() {
   return all.filter(({ internal }) => !internal).map(({ address }) => address);
 }
 
-test("viewers reach each other through the TURN server alone, and tell no address", { timeout: 120_000 }, async (t) => {
+test("viewers reach each other through the TURN server alone, and tell no address", { timeout: TEST_MS }, async (t) => {
   const turn = await startTurn(t);
   const stage = await startStage({ t, root: CMAF, turn });
   const attributes = { src: stage.src, signal: stage.signal.url, integrity: "open", ice: "relay" };

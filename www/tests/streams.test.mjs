@@ -13,7 +13,7 @@ import { CENC } from "./harness/cenc.mjs";
 import { openPlayer, PLAYERS } from "./harness/players.mjs";
 import { CMAF, signFolder, startStage } from "./harness/servers.mjs";
 import * as streams from "./harness/streams.mjs";
-import { until } from "./harness/wait.mjs";
+import { SUITE_MS, until } from "./harness/wait.mjs";
 
 const HLS = ["hls.js 1.7", "Shaka with HLS", "Video.js with HLS"];
 const DASH = ["Shaka with DASH", "dash.js", "Video.js with DASH"];
@@ -65,7 +65,7 @@ async function framesWith({ page }, bytes) {
   );
 }
 
-describe("streams", { concurrency: 3, timeout: 200_000 }, () => {
+describe("streams", { concurrency: 3, timeout: SUITE_MS }, () => {
   let browser;
 
   before(async () => {

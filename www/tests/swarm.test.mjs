@@ -7,11 +7,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { startBrowser } from "./harness/browser.mjs";
 import { startStage } from "./harness/servers.mjs";
 import { agreesWithOrigin, sharesOf } from "./harness/share.mjs";
+import { SUITE_MS } from "./harness/wait.mjs";
 
 const STAGGER_MS = 3_000;
 const ENDS_WITHIN_MS = 90_000;
 
-describe("viewers deliver a stream to each other", { concurrency: 2, timeout: 240_000 }, () => {
+describe("viewers deliver a stream to each other", { concurrency: 2, timeout: SUITE_MS }, () => {
   let browser;
 
   before(async () => {

@@ -9,9 +9,9 @@ import { after, before, describe, test } from "node:test";
 
 import { startBrowser } from "./harness/browser.mjs";
 import { CMAF, startStage } from "./harness/servers.mjs";
-import { until } from "./harness/wait.mjs";
+import { SUITE_MS, until } from "./harness/wait.mjs";
 
-describe("a viewer", { concurrency: 3, timeout: 150_000 }, () => {
+describe("a viewer", { concurrency: 3, timeout: SUITE_MS }, () => {
   let browser;
 
   before(async () => {

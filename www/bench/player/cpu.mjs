@@ -3,9 +3,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { median } from "../figures.mjs";
-import { openStage } from "../stage.mjs";
-import { startViewers } from "../viewers.mjs";
-import { until } from "../../tests/harness/wait.mjs";
+import { watching } from "./watching.mjs";
 
 const ROUNDS = 2;
 const VIEWERS = 4;
@@ -27,38 +25,22 @@ async function used(browser) {
   return { ...types, "main threads": total("TaskDuration"), "scripts in them": total("ScriptDuration") };
 }
 
-async function run(kind, media) {
-  const stage = await openStage({ media, live: true, seconds: 130, signed: kind === "headwater" });
-  const browser = await startViewers(VIEWERS);
-  const told = { src: stage.src, signal: stage.signal.url, key: stage.key.public };
-  try {
-    for (const viewer of browser.viewers) {
-      await browser.open(viewer, kind, told);
-      await sleep(JOIN_EVERY);
-    }
-    await until("everyone plays", async () => {
-      const reports = await Promise.all(browser.viewers.map((viewer) => viewer.report()));
-      return reports.every((report) => report?.firstFrameMs > 0);
-    });
-    await sleep(SETTLE);
-    const before = await used(browser);
-    const begun = performance.now();
-    await sleep(MEASURED);
-    const after = await used(browser);
-    const viewerSeconds = ((performance.now() - begun) / 1000) * VIEWERS;
-    const cores = Object.fromEntries(
-      Object.entries(after).map(([name, seconds]) => [name, (seconds - (before[name] ?? 0)) / viewerSeconds]),
-    );
-    const reports = await Promise.all(browser.viewers.map((viewer) => viewer.report()));
-    const bytes = (source) => reports.reduce((sum, report) => sum + report.bytes[source], 0);
-    const share = bytes("viewers") / (bytes("viewers") + bytes("http"));
-    const { "main threads": main, "scripts in them": scripts, ...processes } = cores;
-    const all = Object.values(processes).reduce((sum, one) => sum + one, 0);
-    return { all, ...processes, main, scripts, share };
-  } finally {
-    await browser.close();
-    await stage.close();
-  }
+async function measure(browser) {
+  await sleep(SETTLE);
+  const before = await used(browser);
+  const begun = performance.now();
+  await sleep(MEASURED);
+  const after = await used(browser);
+  const viewerSeconds = ((performance.now() - begun) / 1000) * VIEWERS;
+  const cores = Object.fromEntries(
+    Object.entries(after).map(([name, seconds]) => [name, (seconds - (before[name] ?? 0)) / viewerSeconds]),
+  );
+  const reports = await browser.reports();
+  const bytes = (source) => reports.reduce((sum, report) => sum + report.bytes[source], 0);
+  const share = bytes("viewers") / (bytes("viewers") + bytes("http"));
+  const { "main threads": main, "scripts in them": scripts, ...processes } = cores;
+  const all = Object.values(processes).reduce((sum, one) => sum + one, 0);
+  return { all, ...processes, main, scripts, share };
 }
 
 export async function benchCpu({ media, rounds = ROUNDS }) {
@@ -66,7 +48,7 @@ export async function benchCpu({ media, rounds = ROUNDS }) {
   for (let round = 0; round < rounds; round += 1) {
     const kinds = round % 2 === 0 ? ["http", "headwater"] : ["headwater", "http"];
     for (const kind of kinds) {
-      const result = await run(kind, media);
+      const result = await watching({ kind, media, viewers: VIEWERS, every: JOIN_EVERY }, measure);
       seen[kind].push(result);
       const { share, ...cores } = result;
       const milli = Object.entries(cores).map(([name, value]) => `${name} ${(value * 1000).toFixed(1)}`);

@@ -10,7 +10,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { startOrigin } from "../../origin/origin.mjs";
 import { makeKey, startSignal } from "../../tests/harness/servers.mjs";
-import { until } from "../../tests/harness/wait.mjs";
 import { median } from "../figures.mjs";
 import { startSigner } from "../stage.mjs";
 import { startViewers } from "../viewers.mjs";
@@ -120,10 +119,7 @@ async function watch(browser, folder, lasts) {
     const told = { src: `${origin.url}/index.m3u8`, signal: signal.url, key: key.public };
     const speed = { speed: SPEED, segment: SEGMENT_S };
     for (const viewer of browser.viewers) await browser.open(viewer, "hour", { ...told, ...speed });
-    await until("both are neighbours", async () => {
-      const reports = await Promise.all(browser.viewers.map((viewer) => viewer.report()));
-      return reports.every((report) => report?.details.neighbours > 0);
-    });
+    await browser.all("both are neighbours", ({ details }) => details.neighbours > 0);
     const begun = Date.now();
     const samples = [];
     while (Date.now() - begun < lasts * 1000) {
@@ -134,7 +130,7 @@ async function watch(browser, folder, lasts) {
       const text = viewers.map((one) => Object.values(one).map(megabytes).join(" + "));
       console.log(`  minute ${Math.round((at / 60_000) * SPEED)}: objects + buffers, WASM: ${text.join("; ")} MB`);
     }
-    const reports = await Promise.all(browser.viewers.map((viewer) => viewer.report()));
+    const reports = await browser.reports();
     return { samples, reports };
   } finally {
     await signer?.stop();

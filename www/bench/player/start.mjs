@@ -55,10 +55,8 @@ export async function benchStart({ media, rounds = ROUNDS }) {
     const told = { src: stage.src, signal: stage.signal.url, key: stage.key.public };
     try {
       for (const viewer of browser.viewers) await browser.open(viewer, "headwater", told);
-      await until("those who watch already are neighbours", async () => {
-        const reports = await Promise.all(browser.viewers.map((viewer) => viewer.report()));
-        return reports.every((report) => report?.details.neighbours >= WATCHING - 1);
-      });
+      const met = ({ details }) => details.neighbours >= WATCHING - 1;
+      await browser.all("those who watch already are neighbours", met);
       rows.push(row(live ? "joining a swarm" : "alone", await compare(browser, told, rounds)));
     } finally {
       await browser.close();

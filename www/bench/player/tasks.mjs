@@ -3,9 +3,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { openStage } from "../stage.mjs";
-import { startViewers } from "../viewers.mjs";
-import { until } from "../../tests/harness/wait.mjs";
+import { watching } from "./watching.mjs";
 
 const VIEWERS = 3;
 
@@ -52,27 +50,12 @@ export function tasksOf(events) {
 }
 
 async function run(kind, media) {
-  const stage = await openStage({ media, live: true, seconds: 130, signed: kind === "headwater" });
-  const browser = await startViewers(VIEWERS);
-  const told = { src: stage.src, signal: stage.signal.url, key: stage.key.public };
-  try {
-    await browser.trace(CATEGORIES);
-    for (const viewer of browser.viewers) {
-      await browser.open(viewer, kind, told);
-      await sleep(JOIN_EVERY);
-    }
-    await until("everyone plays", async () => {
-      const reports = await Promise.all(browser.viewers.map((viewer) => viewer.report()));
-      return reports.every((report) => report?.firstFrameMs > 0);
-    });
+  const prepare = (browser) => browser.trace(CATEGORIES);
+  const tasks = await watching({ kind, media, viewers: VIEWERS, every: JOIN_EVERY, prepare }, async (browser) => {
     await sleep(WATCHED);
-    const tasks = tasksOf(await browser.traced());
-    tasks.sort((a, b) => b.ms - a.ms);
-    return tasks;
-  } finally {
-    await browser.close();
-    await stage.close();
-  }
+    return tasksOf(await browser.traced());
+  });
+  return tasks.sort((a, b) => b.ms - a.ms);
 }
 
 function tell(title, tasks) {

@@ -31,7 +31,7 @@ const BINARIES = {
 };
 
 /** How long a server may take to say that it is ready. */
-const READY_WITHIN_MS = 20_000;
+const READY_WITHIN_MS = 60_000;
 
 /** Lines of a server's log that are kept for a failed test. */
 const MAX_LOG_LINES = 200;
