@@ -17,6 +17,7 @@ use crate::pairing::{self, Chance, Stranger};
 use crate::rendezvous::{Rendezvous, SwarmKey, check_signal};
 use crate::swarm::Member;
 use crate::time::{Duration, Now};
+use crate::watching::Watching;
 
 impl Rendezvous {
     /// What is known of the other nodes.
@@ -69,18 +70,18 @@ impl Rendezvous {
             let Some(swarm) = self.swarms.get_mut(&key) else { continue };
             swarm.seek_at = None;
             swarm.seek_again = Duration(swarm.seek_again.0.saturating_mul(2)).min(SEEK_AT_LAST);
-            self.seek_for_waiting(key);
+            self.seek_for_waiting(now, key);
             self.seek_later(now, key);
         }
     }
 
     /// Seeks for some of those who wait.
-    fn seek_for_waiting(&mut self, key: SwarmKey) {
+    fn seek_for_waiting(&mut self, now: Now, key: SwarmKey) {
         let start = PeerId(self.rng.next_u64());
         let Some(swarm) = self.swarms.get(&key) else { return };
         let waiting: Vec<PeerId> = swarm.waiting_from(start).take(SEEKS_AT_ONCE).collect();
         for peer in waiting {
-            self.seek(key, peer, Vec::new());
+            self.seek(now, key, peer, Vec::new());
         }
     }
 
@@ -95,7 +96,7 @@ impl Rendezvous {
     }
 
     /// Asks another node for what a member still wants.
-    pub(crate) fn seek(&mut self, key: SwarmKey, peer: PeerId, tried: Vec<NodeId>) {
+    pub(crate) fn seek(&mut self, now: Now, key: SwarmKey, peer: PeerId, tried: Vec<NodeId>) {
         let Some(swarm) = self.swarms.get(&key) else { return };
         let Some(member) = swarm.member(peer) else { return };
         let count = usize::from(member.wants).min(member.room());
@@ -112,7 +113,8 @@ impl Rendezvous {
         let Some(node) = node else { return };
         let (count, seeds) = (to_u16(count), to_u16(seeds));
         let (role, place) = (member.role, member.place);
-        let message = NodeMessage::Seek { swarm: hash, peer, role, place, count, seeds, tried };
+        let position_s = member.watching.and_then(|watching| watching.position_s(now));
+        let message = NodeMessage::Seek { swarm: hash, peer, role, place, position_s, count, seeds, tried };
         self.directory.tell(Told::Node(node), message);
     }
 
@@ -136,11 +138,12 @@ impl Rendezvous {
             let count = to_u16((SEED_GREETING / nodes.len().max(1)).max(1));
             for node in nodes {
                 let tried = Vec::new();
-                let message = NodeMessage::Seek { swarm: hash, peer, role, place, count, seeds: 0, tried };
+                let (position_s, seeds) = (None, 0);
+                let message = NodeMessage::Seek { swarm: hash, peer, role, place, position_s, count, seeds, tried };
                 self.directory.tell(Told::Node(node), message);
             }
         } else {
-            self.seek(key, peer, Vec::new());
+            self.seek(now, key, peer, Vec::new());
         }
         self.seek_later(now, key);
     }
@@ -176,14 +179,15 @@ impl Rendezvous {
             Change::Grew(hash) => {
                 if let Some(&key) = self.hashes.get(&hash) {
                     self.swarms.get_mut(&key).into_iter().for_each(|swarm| swarm.seek_again = SEEK_AGAIN);
-                    self.seek_for_waiting(key);
+                    self.seek_for_waiting(now, key);
                     self.seek_later(now, key);
                 }
             }
         }
         match message {
-            NodeMessage::Seek { swarm, peer, role, place, count, seeds, tried } => {
-                let stranger = Stranger { peer, role, place, node: from };
+            NodeMessage::Seek { swarm, peer, role, place, position_s, count, seeds, tried } => {
+                let watching = position_s.map(|position_s| Watching::told(None, now, position_s));
+                let stranger = Stranger { peer, role, place, watching, node: from };
                 self.sought(now, swarm, &stranger, count, seeds, tried);
             }
             NodeMessage::Found { swarm, peer, found, count, tried } => {
@@ -307,7 +311,7 @@ impl Rendezvous {
         let Some(key) = key else { return };
         self.settle(now, key, peer);
         if !is_enough && role == Role::Viewer {
-            self.seek(key, peer, tried);
+            self.seek(now, key, peer, tried);
         }
         self.seek_later(now, key);
     }

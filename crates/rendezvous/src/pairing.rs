@@ -31,6 +31,7 @@ pub(crate) struct Stranger {
     pub(crate) peer: PeerId,
     pub(crate) role: Role,
     pub(crate) place: Place,
+    pub(crate) watching: Option<Watching>,
     pub(crate) node: NodeId,
 }
 
@@ -125,7 +126,7 @@ pub(crate) fn on_seek(
             swarm.may_pair_elsewhere(other, stranger.peer, stranger.role)
                 && (stranger.role == Role::Viewer || needs_seed(swarm, other))
         };
-        let asker = Asker { place: &stranger.place, watching: None, lost: &|_| false, may: &may };
+        let asker = Asker { place: &stranger.place, watching: stranger.watching, lost: &|_| false, may: &may };
         for other in choose(swarm, &asker, role, most, chance) {
             swarm.keep_place(now, other, stranger.peer, stranger.role, stranger.node);
             swarm.fulfil_one(other);

@@ -238,7 +238,7 @@ impl Rendezvous {
                 let made =
                     pairing::on_want(swarm, peer, count, &mut Chance { costs: &self.costs, rng: &mut self.rng, now });
                 self.tell(swarm_key, &made);
-                self.seek(swarm_key, peer, Vec::new());
+                self.seek(now, swarm_key, peer, Vec::new());
                 self.seek_later(now, swarm_key);
                 Ok(())
             }

@@ -37,6 +37,11 @@ impl Watching {
         self.at + now.since(self.told).as_secs()
     }
 
+    /// Where it is by now, in seconds, where that was said lately.
+    pub(crate) fn position_s(&self, now: Now) -> Option<u32> {
+        u32::try_from(self.position(now)).ok().filter(|_| self.is_fresh(now))
+    }
+
     /// Whether it was said lately.
     pub(crate) fn is_fresh(&self, now: Now) -> bool {
         now.since(self.told) < STALE

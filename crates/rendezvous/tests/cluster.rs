@@ -177,6 +177,14 @@ impl Cluster {
         at
     }
 
+    /// A viewer of content on demand, which is at this position.
+    fn enter(&mut self, node: usize, position_s: u32, want: u16) -> At {
+        let at = self.join(node, Role::Viewer, 0);
+        self.say(at, ClientMessage::Watching { position_s });
+        self.say(at, ClientMessage::Want { count: want });
+        at
+    }
+
     fn look(&mut self, node: usize, swarm: SwarmHash) {
         let now = self.now;
         self.nodes[node].core.directory_mut().look(now, swarm);
@@ -280,6 +288,20 @@ fn a_quarter_of_the_neighbours_is_on_other_nodes_so_that_a_swarm_does_not_fall_a
     let told = cluster.connects(asker);
     assert_eq!(told.len(), 8);
     assert_eq!(told.iter().filter(|(peer, ..)| own.contains(peer)).count(), 6);
+}
+
+#[test]
+fn neighbours_on_other_nodes_are_those_who_hold_what_is_played_next() {
+    let mut cluster = Cluster::new(2);
+    for _ in 0..20 {
+        cluster.enter(1, 100, 0);
+    }
+    let near: Vec<At> = (0..3).map(|_| cluster.enter(1, 3000, 0)).collect();
+    let near: BTreeSet<PeerId> = near.into_iter().map(|at| cluster.peer(at)).collect();
+    cluster.pass(Duration::from_secs(30));
+    let asker = cluster.enter(0, 3010, 3);
+    let met: BTreeSet<PeerId> = cluster.connects(asker).into_iter().map(|(peer, ..)| peer).collect();
+    assert_eq!(met, near);
 }
 
 #[test]

@@ -124,6 +124,9 @@ pub enum NodeMessage {
         role: Role,
         /// Where it is.
         place: Place,
+        /// Where in content on demand it is, in seconds, if that is known. Nodes of before do not say so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        position_s: Option<u32>,
         /// How many it looks for, seeds included.
         count: u16,
         /// How many of them may be seeds.
@@ -375,6 +378,7 @@ mod tests {
                 peer: PeerId(1),
                 role: Role::Seed,
                 place,
+                position_s: Some(90),
                 count: 3,
                 seeds: 1,
                 tried: vec![NodeId(u64::MAX)],
