@@ -84,6 +84,21 @@ export function merged(runs) {
   };
 }
 
+/** How often samples are drawn anew for an interval. */
+const DRAWS = 2_000;
+
+/**
+ * Between what two values the ratio of two medians lies, nine times in ten: of samples drawn anew from those that there are.
+ * @param {number[]} of
+ * @param {number[]} against
+ */
+export function ratioInterval(of, against) {
+  const drawn = (values) => values.map(() => values[Math.floor(Math.random() * values.length)]);
+  const ratios = Array.from({ length: DRAWS }, () => median(drawn(of)) / median(drawn(against)));
+  ratios.sort((a, b) => a - b);
+  return [ratios[Math.floor(DRAWS * 0.05)], ratios[Math.floor(DRAWS * 0.95)]];
+}
+
 /** The rows of a bench: `{ name, value, unit, bar }`, each at most its bar, of what was run and did not fail. */
 export function rowsOf({ live, vod, seed }) {
   const rows = [];

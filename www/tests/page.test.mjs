@@ -96,6 +96,16 @@ function leaveAtOnce() {
   };
 }
 
+/** Lets the test cut the sockets that there are off, as those of a network that is left: silently. */
+function loseLink() {
+  window.loseLink = () => {
+    for (const socket of window.open.sockets) {
+      socket.send = () => undefined;
+      socket.onmessage = null;
+    }
+  };
+}
+
 /** A link that the test can change. */
 function pretendLink() {
   window.device = Object.assign(new EventTarget(), { type: "wifi" });
@@ -249,6 +259,22 @@ describe("a page", { concurrency: 1, timeout: SUITE_MS }, () => {
     await first.playsTo(time + 9);
     assert.deepEqual(await first.seen("error"), []);
     await Promise.all([first.close(), second.close()]);
+  });
+
+  test("whose network has changed without a word is found again by others", async (t) => {
+    const { attributes } = await stageFor(t);
+    const other = await open(browser, attributes, { hls: {} });
+    await other.playsTo(4);
+    const viewer = await open(browser, attributes, { before: `(${spy})();(${loseLink})();` });
+    await viewer.counts("they are neighbours", ({ neighbours }) => neighbours === 1);
+    // Neither end hears of it: for the server this viewer is there as before.
+    await viewer.page.evaluate(() => window.loseLink());
+    await other.close();
+    await viewer.counts("it is alone", ({ neighbours }) => neighbours === 0);
+    const third = await open(browser, attributes);
+    await viewer.counts("it has met the third", ({ neighbours }) => neighbours === 1);
+    assert.deepEqual(await counted(viewer).then(({ joins, sockets }) => [joins, sockets]), [2, 1]);
+    await Promise.all([viewer.close(), third.close()]);
   });
 
   test("whose element is taken out and put back leaves, and goes on where it was", async (t) => {

@@ -10,12 +10,12 @@ const SECONDS = 130;
 
 /**
  * What `look` gives of a browser in which so many viewers of a kind play, `every` milliseconds between their joins. `prepare`
- * comes before the first of them.
+ * comes before the first of them; pages are told what is `more`.
  */
-export async function watching({ kind, media, viewers, every, prepare }, look) {
+export async function watching({ kind, media, viewers, every, prepare, more }, look) {
   const stage = await openStage({ media, live: true, seconds: SECONDS, signed: kind === "headwater" });
   const browser = await startViewers(viewers);
-  const told = { src: stage.src, signal: stage.signal.url, key: stage.key.public };
+  const told = { src: stage.src, signal: stage.signal.url, key: stage.key.public, ...more };
   try {
     await prepare?.(browser);
     for (const viewer of browser.viewers) {

@@ -21,6 +21,9 @@ const WELCOME_WITHIN_MS = 2_000;
 const TELL_EVERY_S = 60;
 const JUMP_S = 20;
 
+/** Whoever has lost all neighbours joins anew, but no more often than this. */
+const ALONE_EVERY_MS = 10_000;
+
 /** Neighbours asked for in the first join, before the engine has said how many it wants. */
 const FIRST_WANT = 8;
 
@@ -95,6 +98,7 @@ export class Client implements Host {
   /** Where the signalling server knows the player to be, in seconds, and since when. */
   #told = 0;
   #toldAt = 0;
+  #aloneAt = -Infinity;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #adopting: ReturnType<typeof setTimeout> | undefined;
   readonly #reporting: ReturnType<typeof setInterval>;
@@ -147,6 +151,13 @@ export class Client implements Host {
         this.#soon((inner) => {
           inner.connected(peer, false);
         });
+      },
+      alone: () => {
+        // Perhaps the network is another: then the socket is as dead as they are, and will not know for minutes.
+        const now = performance.now();
+        if (now - this.#aloneAt < ALONE_EVERY_MS) return;
+        this.#aloneAt = now;
+        this.#signal.again();
       },
       lost: (peer) => {
         this.#signal.send({ type: "lost", peer });

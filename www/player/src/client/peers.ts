@@ -16,6 +16,8 @@ export interface PeerEvents {
   signal(to: string, data: SignalData): void;
   open(peer: bigint): void;
   closed(peer: bigint): void;
+  /** The last open channel is gone, whoever ended it. */
+  alone(): void;
   /** A link that never opened, or is over: the server may count it out. */
   lost(peer: string): void;
   frame(peer: bigint, frame: Uint8Array): void;
@@ -80,7 +82,9 @@ export class Peers {
           closed: () => {
             this.#links.delete(peer);
             this.#events.lost(peer);
-            if (opened) this.#events.closed(id);
+            if (!opened) return;
+            this.#events.closed(id);
+            this.#ended();
           },
         },
       );
@@ -117,10 +121,12 @@ export class Peers {
     const link = this.#links.get(name);
     if (!link) return;
     this.#links.delete(name);
+    const wasOpen = link.isOpen;
     // The engine's last word to it, why it goes, is on its way.
     this.#leaving.add(link);
     link.close(() => this.#leaving.delete(link));
     this.#events.lost(name);
+    if (wasOpen) this.#ended();
   }
 
   /** Ends the connections that are not up. */
@@ -132,6 +138,10 @@ export class Peers {
   close(): void {
     for (const [peer, link] of this.#links) this.#forget(peer, link);
     for (const link of this.#leaving) link.close();
+  }
+
+  #ended(): void {
+    if (this.connected.length === 0) this.#events.alone();
   }
 
   #forget(peer: string, link: Link): void {
