@@ -1,5 +1,7 @@
 //! How many tests passed and failed, read from what test runners print.
 
+use std::path::PathBuf;
+
 use super::Tally;
 
 /// Reads the summary lines of cargo-nextest, libtest and `node --test`, and adds them up.
@@ -47,6 +49,16 @@ fn node(line: &str) -> Option<Tally> {
     }
 }
 
+/// Of these files, those in which `node --test` says that a test failed: `test at www/tests/abr.test.mjs:96:7`.
+pub(crate) fn files_with_failures(output: &str, files: &[PathBuf]) -> Vec<PathBuf> {
+    let named: Vec<PathBuf> = output
+        .lines()
+        .filter_map(|line| without_colours(line).strip_prefix("test at ").map(str::to_owned))
+        .filter_map(|place| place.rsplitn(3, ':').nth(2).map(PathBuf::from))
+        .collect();
+    files.iter().filter(|file| named.iter().any(|name| file.ends_with(name))).cloned().collect()
+}
+
 /// The number in front of a word, in a list parted by commas or semicolons; 0 where it is not listed.
 fn before(counts: &str, word: &str) -> u32 {
     counts
@@ -81,6 +93,15 @@ mod tests {
         assert_eq!(tally(libtest, false), Tally { passed: 17, failed: 1 });
         let node = "ℹ tests 7\nℹ pass 5\nℹ fail 1\nℹ cancelled 1\nℹ skipped 0\n";
         assert_eq!(tally(node, false), Tally { passed: 5, failed: 2 });
+    }
+
+    #[test]
+    fn files_with_failures_are_named_once() {
+        let files = ["/r/www/tests/abr.test.mjs", "/r/www/tests/demo.test.mjs"].map(PathBuf::from);
+        let output =
+            "\u{1b}[31mtest at www/tests/abr.test.mjs:96:7\u{1b}[39m\n✖ a\ntest at www/tests/abr.test.mjs:9:1\n";
+        assert_eq!(files_with_failures(output, &files), files[..1]);
+        assert!(files_with_failures("ℹ fail 0", &files).is_empty());
     }
 
     #[test]
