@@ -249,6 +249,48 @@ describe("streams", { concurrency: 3, timeout: SUITE_MS }, () => {
     });
   }
 
+  for (const [name, integrity] of [
+    ["hls.js 1.7", "open"],
+    ["hls.js 1.7", "signed"],
+    ["Shaka with HLS", "signed"],
+    ["Video.js with HLS", "open"],
+  ]) {
+    test(`advertisements of each viewer's own, ${integrity}: ${name}`, async (t) => {
+      const folder = await folderFor(t);
+      const { playlist, media, lists } = await streams.adsOfTheirOwn(folder);
+      const answer = (pathname, query) => {
+        if (!pathname.endsWith(playlist)) return undefined;
+        const list = lists[query.get("viewer")];
+        return { type: "application/vnd.apple.mpegurl", size: Buffer.byteLength(list), text: list };
+      };
+      const stage = await startStage({ t, root: folder, playlist, answer });
+      // What is signed is the content, before it is cut for each.
+      if (integrity === "signed") await signFolder(folder, stage.key);
+      const options = { integrity, key: stage.key.public };
+      const numberOf = "(url) => (/\\/seg-0-(\\d+)/.test(url) ? RegExp.$1 - 1 : undefined)";
+      const player = { ...PLAYERS[name], script: `options.numberOf = ${numberOf};${PLAYERS[name].script}` };
+      const run = await watch({ stage, player, srcOf: (at) => `${stage.src}?viewer=${at}`, options });
+      const [{ heights: first }, { heights: second, stats }] = run.ends;
+      const said = JSON.stringify([first, second, stats]);
+      console.log(`advertisements of their own: ${name}: ${said}`);
+      // A break of one segment, and one of three: two seconds each.
+      assert.ok(Math.abs(first[180] - 2) < 1 && Math.abs(second[180] - 6) < 1.5, said);
+      for (const { heights } of run.ends) assert.ok(Math.abs(heights[360] - 16) < 2, said);
+      for (const [break_, count] of [
+        [/\/one\/seg/, 1],
+        [/\/other\/seg/, 3],
+      ])
+        assert.equal(stage.origin.count(break_).requests, count, "each has its own from the origin");
+      assert.ok(stats.viewerBytes > stats.httpBytes / 2, said);
+      assert.ok(stage.origin.count(media).requests < 14, "the content is shared");
+      for (const {
+        stats: { stallMs },
+      } of run.ends)
+        assert.ok(stallMs <= MAX_STALL_MS, said);
+      await close(run);
+    });
+  }
+
   for (const name of ["hls.js 1.7", "Shaka with DASH", "dash.js", "Video.js with HLS"]) {
     test(`URLs signed for each viewer: ${name}`, async (t) => {
       const folder = await folderFor(t);

@@ -83,6 +83,8 @@ export interface HeadwaterVideo extends Omit<HTMLVideoElement, keyof HTMLElement
 export class HeadwaterVideo extends Base {
   static readonly observedAttributes = [...MEDIA_ATTRIBUTES, ...OWN_ATTRIBUTES, CONSENT];
 
+  /** See `HeadwaterOptions.numberOf`. Counts from the next `src` on, and may be set before this element's script is there. */
+  declare numberOf: HeadwaterOptions["numberOf"];
   /** The media element that plays. */
   readonly video: HTMLVideoElement;
   readonly #message: HTMLElement;
@@ -283,7 +285,7 @@ export class HeadwaterVideo extends Base {
     }
     if (options.src) options.src = new URL(options.src, document.baseURI).href;
     const { "upload-cap": cap, ...rest } = options;
-    const all: HeadwaterOptions = rest;
+    const all: HeadwaterOptions = { ...rest, ...(this.numberOf && { numberOf: this.numberOf }) };
     if (cap) all.uploadCap = Number(cap);
     if (this.getAttribute(CONSENT) === "ask") {
       all.consent = () =>

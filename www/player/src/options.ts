@@ -20,6 +20,12 @@ export interface HeadwaterOptions {
   consent?: () => boolean | Promise<boolean>;
   /** `"relay"`: peers are reached through the signalling server's TURN servers alone, so that none learns an address. */
   ice?: "all" | "relay";
+  /**
+   * For a server that makes a playlist for each viewer, with advertisements of their own: the number of the segment at `url`
+   * in the content that all have in common, ascending; `undefined` for what is this viewer's alone, which comes over HTTP.
+   * Left out, it is the number in the playlist.
+   */
+  numberOf?: (url: string) => number | undefined;
 }
 
 /** The same, complete and with absolute URLs. */

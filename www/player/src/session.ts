@@ -102,6 +102,8 @@ interface Track<S extends PlaylistSegment> {
   name: TrackName;
   live: boolean;
   segments: readonly S[];
+  /** The swarm's numbers of segments, by the player's, where the page says them. */
+  numbers: Map<number, number> | undefined;
   id: bigint | undefined;
   /** The last segment handed over, and where it was said to begin. */
   told: PlaylistSegment | undefined;
@@ -230,20 +232,51 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
    * everyone, by the playlist's URL or, where a track has none, by its key.
    */
   playlist(url: string, track: TrackName, live: boolean, segments: readonly S[]): void {
-    const known = this.#tracks.get(url) ?? { name: track, live, segments, id: undefined, told: undefined };
+    const known = this.#tracks.get(url) ?? {
+      name: track,
+      live,
+      segments,
+      numbers: undefined,
+      id: undefined,
+      told: undefined,
+    };
     known.live = live;
     known.segments = segments;
+    if (this.#options.numberOf) this.#number(known, this.#options.numberOf);
     this.#tracks.set(url, known);
     this.#tell(known);
+  }
+
+  /** Gives segments the numbers that the page says, and leaves out those that have none. */
+  #number(track: Track<S>, numberOf: (url: string) => number | undefined): void {
+    const numbers = (track.numbers = new Map<number, number>());
+    const found: S[] = [];
+    for (const segment of track.segments) {
+      const sn = numberOf(this.#player.request(segment).url) ?? -1;
+      // What comes again or goes back would be taken for what had the number before.
+      if (!Number.isSafeInteger(sn) || sn <= (found.at(-1)?.sn ?? -1)) continue;
+      numbers.set(segment.sn, sn);
+      // The player's own says all else, now and when it changes.
+      found.push(Object.create(segment, { sn: { value: sn } }) as S);
+    }
+    track.segments = found;
+  }
+
+  /** The swarm's number of a segment that the player calls `sn` in this playlist; `undefined` where it is not the swarm's. */
+  #numberIn(playlist: string, sn: number): number | undefined {
+    const track = this.#tracks.get(playlist);
+    return track?.numbers ? track.numbers.get(sn) : track && sn;
   }
 
   /**
    * Asks the client for a segment, or lets it wait until there is one. Returns a function that takes the request back;
    * `undefined` where the player must load it by itself.
    */
-  want(wanted: Wanted): (() => void) | undefined {
+  want(asked: Wanted): (() => void) | undefined {
     const media = this.#watch?.media;
-    if (this.#phase === "over" || this.#asking || !media || !this.#tracks.has(wanted.playlist)) return undefined;
+    const sn = this.#numberIn(asked.playlist, asked.sn);
+    if (this.#phase === "over" || this.#asking || !media || sn === undefined) return undefined;
+    const wanted = { ...asked, sn };
     if (this.#phase !== "running" && !this.#canWait(media, wanted)) return undefined;
     const pending: Pending = { wanted, since: performance.now(), track: undefined, cancel: undefined };
     this.#pending.add(pending);
@@ -255,11 +288,12 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
   }
 
   /** The player loaded a segment by itself: the bytes are counted, and shared; the engine learns how fast the origin is. */
-  loaded(playlist: string, sn: number, bytes: ArrayBuffer, timing: Timing): void {
+  loaded(playlist: string, number: number, bytes: ArrayBuffer, timing: Timing): void {
     this.#httpBytes += bytes.byteLength;
     const seconds = (timing.complete - timing.requested) / 1000;
     this.#slowest = this.#slowest === Infinity ? seconds : Math.max(this.#slowest, seconds);
-    if (this.#phase === "over" || !this.#tracks.has(playlist)) return;
+    const sn = this.#numberIn(playlist, number);
+    if (this.#phase === "over" || sn === undefined) return;
     if (this.#earlyBytes + bytes.byteLength > MAX_EARLY_BYTES) return;
     // A copy: the player hands its own to a worker.
     this.#early.push({ playlist, sn, bytes: bytes.slice(0), timing });

@@ -211,3 +211,24 @@ export async function plain(folder) {
   ]);
   return { playlist: "media_0.m3u8", media: /seg-/ };
 }
+
+/**
+ * Content alone in media_0.m3u8, and what a server of advertisements makes of it for each viewer: `lists` are its playlists,
+ * in each of which a break is of another length, so that what follows it has other numbers.
+ */
+export async function adsOfTheirOwn(folder) {
+  const before = await copyTrack(folder, 0, "", [1, 3]);
+  const after = await copyTrack(folder, 0, "", [4, COUNT]);
+  await text(folder, "media_0.m3u8", [HEAD, before, after.slice(1), END]);
+  const lists = [];
+  const cut = "#EXT-X-DISCONTINUITY";
+  for (const [name, range] of [
+    ["one", [9, 9]],
+    ["other", [11, 13]],
+  ]) {
+    await mkdir(path.join(folder, name));
+    const ad = await copyTrack(path.join(folder, name), 1, `${name}/`, range);
+    lists.push([HEAD, before, cut, ad, cut, after, END].flat().join("\n"));
+  }
+  return { playlist: "media_0.m3u8", media: /seg-0-/, lists };
+}

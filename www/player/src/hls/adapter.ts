@@ -31,7 +31,7 @@ export function hls(options: HeadwaterOptions): HlsPart {
       // Where the page has asked for CMCD, the controller whose place this takes still does its work.
       const Default = (owner.constructor as typeof Hls).DefaultConfig.cmcdController;
       this.#default = Default && owner.config.cmcd ? new Default(owner) : undefined;
-      this.#listeners = new Listeners(owner, session, options.integrity === "open");
+      this.#listeners = new Listeners(owner, session, options.integrity === "open" && !options.numberOf);
     }
 
     destroy(): void {
@@ -68,7 +68,7 @@ class Listeners {
     /** Fragments name their playlist by the URL that answered; the track is named by the one that the stream gives. */
     const tell = (details: LevelDetails, name = details.url) => {
       session.playlist(details.url, name, details.live, details.fragments);
-      // Seeds sign whole segments: of a signed stream, no part could be believed.
+      // Seeds sign whole segments: of a signed stream, no part could be believed. And a page numbers whole ones.
       if (open) tellParts(session, details, name, player.targetLatency);
     };
     this.#on(Events.MANIFEST_LOADING, (_, { url }) => {
