@@ -50,6 +50,11 @@ const DOUBT_STEP: Span = Span::from_millis(120);
 /// A neighbour has told what it holds and knows this long after it was met.
 const SETTLED: Span = Span::from_millis(600);
 
+/// Where a seed has brought segments within this, the candidates of an election leave the next one to it for so long: by
+/// then those next to the seed have said that it has it.
+const SEEDED: Span = Span::from_secs(10);
+const SEED_FIRST: Span = Span::from_millis(1200);
+
 /// How long a candidate waits for the catalogue entry, without which it could not pass anything on.
 const ENTRY_WITHIN: Span = Span::from_millis(800);
 
@@ -102,7 +107,7 @@ fn covers(range: ChunkRange, index: ChunkIndex) -> bool {
     range.first <= index && index.0 < range.end()
 }
 
-/// What a fetch of a whole segment covers.
+/// What a fetch of a whole segment covers. Said as a range, it is not a viewer that fetches: a seed has it, or is about to.
 const ALL_CHUNKS: ChunkRange = ChunkRange { first: ChunkIndex(0), count: headwater_wire::limits::MAX_CHUNKS };
 
 impl Engine {
@@ -117,6 +122,7 @@ impl Engine {
         if segment.differs {
             return self.fetch(id, None);
         }
+        self.speak_for_seed(id);
         if rescue <= now {
             self.stats.rescues += 1;
             return self.fetch(id, missing);
@@ -259,7 +265,9 @@ impl Engine {
         };
         let Some((step, chunks)) = found else { return Some(Plan::Wait) };
         let waits_for_entry = count == 0 && !self.is_open() && self.origin.has_catalogue;
+        let is_seeded = self.seeded_at.is_some_and(|at| at + SEEDED > self.now);
         let turn = segment.since.max(segment.news).unwrap_or(self.now)
+            + if is_seeded { SEED_FIRST } else { Span::ZERO }
             + RANK_STEP * ((place / stripes) as u32).min(MAX_RANK)
             + STRIPE_STEP * step as u32
             + if waits_for_entry { ENTRY_WITHIN } else { Span::ZERO };
@@ -305,6 +313,17 @@ impl Engine {
         self.origin.predict(u64::from(CHUNK_LEN) * 8) * 2 + Span::from_millis(500)
     }
 
+    /// Whoever is next to a seed that keeps up says for it that a live segment is on its way: few viewers of a large swarm are
+    /// anywhere near one, and its election need send nobody to the origin.
+    fn speak_for_seed(&mut self, id: SegmentId) {
+        let speaks = self.timeline.is_live(id.track)
+            && !self.under_way.contains_key(&id)
+            && self.ready().any(|(_, neighbour)| neighbour.is_reliable_seed() && neighbour.is_near(id));
+        if speaks && self.note_under_way(id, Some(ALL_CHUNKS), true) {
+            self.tell_viewers(&[Message::Fetching { segment: id, chunks: Some(ALL_CHUNKS) }], None);
+        }
+    }
+
     /// Somebody fetches these chunks from the origin, all of them where there is no range.
     pub(crate) fn on_fetching(&mut self, peer: PeerId, id: SegmentId, chunks: Option<ChunkRange>) {
         // Only what this viewer will come to is worth remembering, and passing on.
@@ -312,6 +331,9 @@ impl Engine {
             let window = last.seq.0.saturating_sub(2)..=last.seq.0.saturating_add(MAX_UNDER_WAY as u64);
             last.track == id.track && window.contains(&id.seq.0)
         });
+        if is_ahead && chunks == Some(ALL_CHUNKS) {
+            self.seeded_at = Some(self.now);
+        }
         if is_ahead && self.note_under_way(id, chunks, false) && self.timeline.is_live(id.track) {
             self.tell_viewers(&[Message::Fetching { segment: id, chunks }], Some(peer));
         }

@@ -59,6 +59,8 @@ pub struct Engine {
     pub(crate) spreading: Spreading,
     /// Segments that somebody in the swarm is fetching from the origin.
     pub(crate) under_way: SegmentMap<UnderWay>,
+    /// When it was last heard that a seed brings what is live.
+    pub(crate) seeded_at: Option<Now>,
     pub(crate) allowance: Allowance,
     pub(crate) slots: Slots,
     /// The swarm's size as the signalling server said it, and when.
@@ -105,6 +107,7 @@ impl Engine {
             candidates: Candidates::default(),
             spreading: Spreading::new(),
             under_way: SegmentMap::default(),
+            seeded_at: None,
             allowance,
             slots: Slots::new(),
             swarm: None,

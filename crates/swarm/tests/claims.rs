@@ -155,6 +155,46 @@ fn a_newcomer_is_told_which_part_of_a_segment_is_being_fetched() {
     assert!(told.contains(&Message::Fetching { segment: segment(8), chunks: Some(rest) }), "{told:?}");
 }
 
+/// What is said of a segment that a seed has, or is about to.
+fn seeded(seq: u64) -> Message {
+    let chunks = Some(ChunkRange { first: ChunkIndex(0), count: limits::MAX_CHUNKS });
+    Message::Fetching { segment: segment(seq), chunks }
+}
+
+#[test]
+fn whoever_is_next_to_a_seed_that_keeps_up_says_that_it_brings_what_is_live() {
+    let mut bench = Bench::new();
+    bench.connect(1);
+    bench.connect_as(2, Role::Seed);
+    bench.say(2, &whole(7));
+    bench.wait(1_000);
+    let mut outputs = bench.demand(8);
+    outputs.extend(bench.wait(500));
+    let told = messages(&outputs, 1);
+    assert_eq!(told.iter().filter(|message| **message == seeded(8)).count(), 1, "{told:?}");
+    assert_eq!(fetches(&outputs), []);
+}
+
+#[test]
+fn a_segment_is_left_to_a_seed_far_away_for_a_moment_where_it_brought_the_last_one() {
+    let fetched_after = |is_seeded: bool| {
+        let mut bench = Bench::new();
+        bench.connect(1);
+        bench.demand(8);
+        bench.say(1, &Message::Candidates { track: TRACK, epoch: 0, nonces: vec![1, 2, 3] });
+        bench.wait(1_000);
+        bench.say(1, &if is_seeded { seeded(8) } else { whole(8) });
+        let mut waited = 0;
+        bench.demand(9);
+        while fetches(&bench.wait(10)).is_empty() {
+            waited += 10;
+        }
+        waited
+    };
+    let (alone, seeded) = (fetched_after(false), fetched_after(true));
+    assert!((1_000..1_400).contains(&(seeded - alone)), "{alone} ms, and {seeded} ms where there is a seed");
+}
+
 /// The chunks that these outputs ask of a neighbour.
 fn asked_of(outputs: &[Output], peer: u64) -> Vec<ChunkId> {
     let asked = |message: Message| match message {

@@ -118,10 +118,14 @@ impl Bench {
     }
 
     pub fn connect(&mut self, peer: u64) -> Vec<Output> {
+        self.connect_as(peer, Role::Viewer)
+    }
+
+    pub fn connect_as(&mut self, peer: u64, role: Role) -> Vec<Output> {
         self.input(Input::PeerConnected { peer: PeerId(peer) });
         let hello = Hello {
             version: 1,
-            role: Role::Viewer,
+            role,
             max_frame: 65_536,
             uploads: true,
             nonce: peer,
