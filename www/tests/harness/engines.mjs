@@ -42,15 +42,21 @@ function engine(browser, context, prepare) {
   };
 }
 
-/** Headless Chromium, over its own protocol. */
-export async function chromium() {
+/** Headless Chromium, over its own protocol; `flags` besides those that all have. */
+export async function chromium(flags = []) {
   const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-  const browser = await playwright.launch({ executablePath, args: FLAGS, ignoreDefaultArgs: ["--mute-audio"] });
+  const args = [...FLAGS, ...flags];
+  const browser = await playwright.launch({ executablePath, args, ignoreDefaultArgs: ["--mute-audio"] });
   return engine(
     browser,
     () => browser.newContext(),
     (page, script) => page.addInitScript(script),
   );
+}
+
+/** Chromium in a network that lets no UDP through: it opens no UDP socket for WebRTC, not even to a relay. */
+export async function chromiumWithoutUdp() {
+  return await chromium(["--webrtc-ip-handling-policy=disable_non_proxied_udp"]);
 }
 
 /** Host candidates are mDNS names without the first two, which nothing on a test machine resolves. */

@@ -144,10 +144,11 @@ export async function signFolder(folder, key) {
   if (code !== 0) throw new Error(`headwater-seed sign ended with ${code}`);
 }
 
-/** `headwater-seed run` on a playlist. */
-export async function startSeed({ src, signal, key, uploadCap }) {
+/** `headwater-seed run` on a playlist; `tcpPort` 0 for any that is free. */
+export async function startSeed({ src, signal, key, uploadCap, tcpPort }) {
   const cap = uploadCap ? ["--upload-cap", String(uploadCap)] : [];
-  const args = ["run", "--src", src, "--signal", signal, "--key", key.file, ...cap];
+  const tcp = tcpPort === undefined ? [] : ["--tcp-port", String(tcpPort)];
+  const args = ["run", "--src", src, "--signal", signal, "--key", key.file, ...cap, ...tcp];
   return await start("seed", args, /^headwater-seed serving/m);
 }
 
@@ -169,6 +170,7 @@ export async function startStage({
   live,
   seed = false,
   uploadCap,
+  tcpPort,
   signal: withSignal = true,
   turn,
   root = SAMPLE,
@@ -190,7 +192,7 @@ export async function startStage({
   };
   t?.after(stage.close);
   if (seed) {
-    stage.seed = await startSeed({ src, signal: signal.url, key, uploadCap });
+    stage.seed = await startSeed({ src, signal: signal.url, key, uploadCap, tcpPort });
     if (!live) {
       await until("the seed has the whole stream", () => stage.seed.log.join().includes("the whole stream is here"));
     }
