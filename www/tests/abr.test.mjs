@@ -31,6 +31,20 @@ const SCENARIOS = {
     plays: LARGE,
     players: [...PLAYED, "Video.js with HLS"],
   },
+  // Were the wait for the first byte taken for transfer, the line would seem too slow by half.
+  "a neighbour that has everything at once, on an origin that is fast enough and far away": {
+    origin: 110_000,
+    delay: 900,
+    plays: LARGE,
+    players: ["hls.js 1.7", "dash.js"],
+  },
+  // Shaka takes it so by itself.
+  "a neighbour that has everything at once, on an origin that is far away for a player that counts the way": {
+    origin: 110_000,
+    delay: 900,
+    plays: SMALL,
+    players: ["Shaka with DASH"],
+  },
 };
 
 /** Players begin with what they assume of a line: what they play from here to there is what they have found. */
@@ -98,12 +112,15 @@ describe("beside", { concurrency: 3, timeout: SUITE_MS }, () => {
   }
 
   /** What both play: one over HTTP alone, and one beside the library. */
-  async function play(name, { origin: rate, uploadCap, plays }) {
+  async function play(name, { origin: rate, delay, uploadCap, plays }) {
     const player = { ...PLAYERS[name], buffer: AHEAD, config: CONFIG[name] };
     const servers = await Promise.all([startSignal(), ...[0, 1, 2].map(() => startOrigin({ root: CMAF }))]);
     const [signal, fast, lone, own] = servers;
     try {
-      for (const origin of [lone, own]) origin.setThrottle(rate);
+      for (const origin of [lone, own]) {
+        origin.setThrottle(rate);
+        if (delay) origin.setDelay(delay);
+      }
       // Named, since without a key the host is in the name.
       const peers = { signal: signal.url, integrity: "open", swarm: "abr" };
       const library = await openLibrary(fast, player.playlist, { ...peers, ...(uploadCap && { uploadCap }) });

@@ -3,7 +3,7 @@
 // Shaka's schemes are the page's, not a player's. Ours asks for a segment where a player with Headwater wants one, and is
 // Shaka's own in everything else.
 
-import type { HeadwaterOptions, HeadwaterStats } from "../headwater.js";
+import type { HeadwaterOptions, HeadwaterStats, Timing } from "../headwater.js";
 import { rangeOf, Stream } from "./stream.js";
 
 /** As much of Shaka as is used here; its compiled and its debug build have these names. */
@@ -150,6 +150,24 @@ function register(shaka: ShakaNamespace): void {
   for (const scheme of ["http", "https"]) NetworkingEngine.registerScheme(scheme, plugin, priority, true);
 }
 
+/** What Shaka's own plugin waits for between two words of progress: bytes, and milliseconds. */
+const PROGRESS_BYTES = 16_000;
+const PROGRESS_MS = 100;
+
+/**
+ * Tells how a load went as Shaka's own plugin would have: word by word, the wait for the first byte in the first of them. Of one
+ * word for all Shaka takes a line with latency for a faster one. Gives back how long it took, in milliseconds.
+ */
+function tellProgress(progress: ProgressUpdated, total: number, { requested, firstByte, complete }: Timing): number {
+  const transfer = Math.max(1, complete - firstByte);
+  const latency = Math.max(0, firstByte - requested);
+  const words = Math.max(1, Math.floor(Math.min(total / PROGRESS_BYTES, transfer / PROGRESS_MS)));
+  for (let left = words - 1; left >= 0; left -= 1) {
+    progress(transfer / words + (left === words - 1 ? latency : 0), total / words, (total / words) * left);
+  }
+  return latency + transfer;
+}
+
 /** One segment request: from the stream where it can, else Shaka's own. */
 class Load {
   readonly response: Promise<ShakaResponse>;
@@ -207,8 +225,7 @@ class Load {
           return;
         }
         const { bytes, timing } = whole;
-        const timeMs = Math.max(1, timing.complete - timing.requested);
-        progress(timeMs, bytes.byteLength, 0);
+        const timeMs = tellProgress(progress, bytes.byteLength, timing);
         resolve({ uri, originalUri: uri, data: bytes, headers: {}, status: 200, timeMs, fromCache: false });
       });
     });
