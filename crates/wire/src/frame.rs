@@ -188,10 +188,11 @@ mod tests {
 
     #[test]
     fn pieces_are_even_and_fit() {
-        assert_eq!(piece_len(CHUNK_LEN, MAX_FRAME), 32_768);
+        assert_eq!(piece_len(CHUNK_LEN, MAX_FRAME), CHUNK_LEN);
+        assert_eq!(piece_len(CHUNK_LEN, 64 * 1024), 32_768);
         assert_eq!(piece_len(CHUNK_LEN, 16 * 1024), 13_108);
         assert_eq!(piece_len(10, MAX_FRAME), 10);
-        for max_frame in [26, 100, 16_384, 65_536] {
+        for max_frame in [26, 100, 16_384, 65_536, MAX_FRAME] {
             let piece = piece_len(CHUNK_LEN, max_frame);
             assert!(piece as usize + DATA_HEADER_LEN <= max_frame as usize);
         }

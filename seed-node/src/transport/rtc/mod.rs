@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::rtc::ice::mdns::MulticastDnsMode;
+use ::rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use ::rtc::peer_connection::transport::RTCDtlsRole;
+use headwater_wire::limits::MAX_FRAME;
 use headwater_wire::signal::{IceServer, SignalData};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -273,6 +275,8 @@ async fn build(
         .with_answering_dtls_role(RTCDtlsRole::Server)
         .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEPALIVE))
         .with_include_loopback_candidate(true)
+        // Two native peers take of each other what their engines announce.
+        .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_FRAME))
         .with_ice_credentials(credentials.ufrag, credentials.password)
         .build();
     let ice_servers = ice_servers

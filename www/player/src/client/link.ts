@@ -21,6 +21,9 @@ const MAX_EARLY_CANDIDATES = 64;
 const HEADER_LEN = 25;
 const OFFSET_AT = 21;
 
+/** What every stack takes. RFC 8841. */
+const MESSAGE_LEN = 64 * 1024;
+
 /** What a link tells its owner. */
 export interface LinkEvents {
   signal(data: SignalData): void;
@@ -192,7 +195,9 @@ export class Link {
   }
 
   #sendPiece(chunk: Chunk): void {
-    const piece = chunk.bytes.subarray(chunk.at, chunk.at + chunk.piece);
+    // What the peer's engine takes may be more than what its browser and this one agreed on.
+    const most = (this.#pc.sctp?.maxMessageSize ?? MESSAGE_LEN) - HEADER_LEN;
+    const piece = chunk.bytes.subarray(chunk.at, chunk.at + Math.min(chunk.piece, most));
     const frame = new Uint8Array(HEADER_LEN + piece.length);
     frame.set(chunk.header);
     const view = new DataView(frame.buffer);
