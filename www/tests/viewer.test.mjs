@@ -11,6 +11,39 @@ import { startBrowser } from "./harness/browser.mjs";
 import { CMAF, startStage } from "./harness/servers.mjs";
 import { SUITE_MS, until } from "./harness/wait.mjs";
 
+/** Counts a page's sockets. */
+function countSockets() {
+  window.sockets = 0;
+  window.WebSocket = class extends WebSocket {
+    constructor(url) {
+      super(url);
+      window.sockets += 1;
+    }
+  };
+}
+
+/** Counts a page's sockets, and keeps its links, each of which may be made to say that nothing is heard over it. */
+function noteLinks() {
+  window.sockets = 0;
+  window.links = [];
+  window.WebSocket = class extends WebSocket {
+    constructor(url) {
+      super(url);
+      window.sockets += 1;
+    }
+  };
+  window.RTCPeerConnection = class extends RTCPeerConnection {
+    silent = false;
+    constructor(...given) {
+      super(...given);
+      window.links.push(this);
+    }
+    get connectionState() {
+      return this.silent ? "disconnected" : super.connectionState;
+    }
+  };
+}
+
 describe("a viewer", { concurrency: 3, timeout: SUITE_MS }, () => {
   let browser;
 
@@ -38,15 +71,7 @@ describe("a viewer", { concurrency: 3, timeout: SUITE_MS }, () => {
       { ...attributes, consent: "ask" },
       {
         hls: { maxBufferLength: 8, maxMaxBufferLength: 8 },
-        before: () => {
-          window.sockets = 0;
-          window.WebSocket = class extends WebSocket {
-            constructor(url) {
-              super(url);
-              window.sockets += 1;
-            }
-          };
-        },
+        before: countSockets,
       },
     );
     await asked.playsTo(6);
@@ -166,6 +191,73 @@ describe("a viewer", { concurrency: 3, timeout: SUITE_MS }, () => {
       await viewer.close();
     });
   }
+
+  test("whose page's hooks for consent fail, or never answer, watches over HTTP, and the console says so once", async (t) => {
+    const { attributes } = await stageFor(t);
+    const { page, messages, close } = await browser.openPage(
+      `<script type="module">
+        import { hls, statsOf } from "/headwater.js";
+        import Hls from "/hls.mjs";
+        const { src, ...options } = ${JSON.stringify(attributes)};
+        const hooks = {
+          throws: () => { throw new Error("no dialogue"); },
+          rejects: () => Promise.reject(new Error("no answer")),
+          waits: () => new Promise(() => undefined),
+        };
+        window.players = Object.entries(hooks).map(([name, hook]) => {
+          const video = Object.assign(document.createElement("video"), { muted: true, autoplay: true });
+          document.body.append(video);
+          let asked = 0;
+          const consent = () => {
+            asked += 1;
+            return hook();
+          };
+          const player = new Hls(hls({ ...options, consent }));
+          player.attachMedia(video);
+          player.loadSource(src);
+          return () => ({ name, asked, time: video.currentTime, ...statsOf(player) });
+        });
+      </script>`,
+      { before: countSockets },
+    );
+    const seen = await until("all of them play", async () => {
+      const now = await page.evaluate(() => window.players?.map((look) => look()) ?? []);
+      return now.length === 3 && now.every(({ time }) => time > 6) && now;
+    });
+    for (const { asked, httpBytes, viewerBytes, neighbours } of seen) {
+      assert.deepEqual([asked, httpBytes > 0, viewerBytes + neighbours], [1, true, 0], JSON.stringify(seen));
+    }
+    assert.equal(await page.evaluate(() => window.sockets), 0);
+    const told = messages.filter((message) => message.includes("consent hook failed"));
+    assert.equal(told.length, 2, messages.join("\n"));
+    await close();
+  });
+
+  test("whose neighbours all fall silent while the server answers, as on another network, has them back soon", async (t) => {
+    const { attributes } = await stageFor(t);
+    const first = await openAhead(attributes);
+    const moved = await browser.open(attributes, { before: noteLinks });
+    await moved.counts("they are neighbours", ({ neighbours }) => neighbours === 1);
+    // What is sent to an address that is not this device's any more is lost, and nobody says so.
+    const before = await moved.page.evaluate(() => {
+      for (const link of window.links) {
+        link.silent = true;
+        link.dispatchEvent(new Event("connectionstatechange"));
+      }
+      return { sockets: window.sockets, links: window.links.length };
+    });
+    await until("another link is up in place of the silent one, through another socket", () =>
+      moved.page.evaluate(
+        ({ sockets, links }) =>
+          window.sockets > sockets &&
+          window.links.slice(0, links).every(({ signalingState }) => signalingState === "closed") &&
+          window.links.slice(links).some(({ connectionState }) => connectionState === "connected"),
+        before,
+      ),
+    );
+    await moved.counts("they are neighbours again", ({ neighbours }) => neighbours === 1);
+    for (const viewer of [first, moved]) await viewer.close();
+  });
 
   test("keeps no more for others than its device can spare", async (t) => {
     const root = await mkdtemp(path.join(tmpdir(), "headwater-large-"));

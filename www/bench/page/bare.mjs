@@ -5,7 +5,7 @@ import Hls from "/hls.mjs";
 import { bench, told } from "/bench/watch.mjs";
 
 /** Headwater's largest message. */
-const MESSAGE = 32 * 1024;
+const MESSAGE = 64 * 1024;
 
 async function connect() {
   const [sender, receiver] = [new RTCPeerConnection(), new RTCPeerConnection()];

@@ -21,7 +21,7 @@ const WELCOME_WITHIN_MS = 2_000;
 const TELL_EVERY_S = 60;
 const JUMP_S = 20;
 
-/** Whoever has lost all neighbours joins anew, but no more often than this. */
+/** Whoever hears no neighbour any more joins anew, but no more often than this. */
 const ALONE_EVERY_MS = 10_000;
 
 /** Neighbours asked for in the first join, before the engine has said how many it wants. */
@@ -186,6 +186,8 @@ export class Client implements Host {
       }),
       welcome: (ice, swarmSize) => {
         this.#peers.iceServers = ice;
+        // The server is heard: who is not belongs to a network that was left, or has left.
+        this.#peers.drop();
         this.#say(SWARM_SIZE, swarmSize);
         welcome?.();
       },

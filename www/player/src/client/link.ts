@@ -30,6 +30,8 @@ export interface LinkEvents {
   open(): void;
   frame(frame: Uint8Array): void;
   chunkSent(header: Uint8Array): void;
+  /** The peer has not been heard from for a while. */
+  silent(): void;
   /** It is over; nothing follows. Not said of a link that its owner closes. */
   closed(): void;
 }
@@ -74,6 +76,7 @@ export class Link {
     };
     pc.onconnectionstatechange = () => {
       if (pc.connectionState === "failed" || pc.connectionState === "closed") this.#fail();
+      else if (this.isSilent) events.silent();
     };
     pc.onicecandidate = ({ candidate }) => {
       if (!candidate?.candidate) return;
@@ -92,6 +95,11 @@ export class Link {
   /** Whether the data channel is open. */
   get isOpen(): boolean {
     return this.#channel.readyState === "open";
+  }
+
+  /** Whether the peer has not been heard from for a while. */
+  get isSilent(): boolean {
+    return this.#pc.connectionState === "disconnected";
   }
 
   /** Makes the offer. */
@@ -133,7 +141,7 @@ export class Link {
 
   /** Ends the connection where it is not up now. */
   check(): void {
-    if (this.#pc.connectionState === "disconnected") this.#fail();
+    if (this.isSilent) this.#fail();
   }
 
   /** Ends the connection and detaches every listener; with `left`, which is called then, what was sent last still leaves. */

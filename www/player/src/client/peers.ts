@@ -16,7 +16,7 @@ export interface PeerEvents {
   signal(to: string, data: SignalData): void;
   open(peer: bigint): void;
   closed(peer: bigint): void;
-  /** The last open channel is gone, whoever ended it. */
+  /** The last channel over which anything is heard is gone, whoever ended it; or is there, and has fallen silent. */
   alone(): void;
   /** A link that never opened, or is over: the server may count it out. */
   lost(peer: string): void;
@@ -79,6 +79,9 @@ export class Peers {
           chunkSent: (header) => {
             this.#events.chunkSent(id, header);
           },
+          silent: () => {
+            this.#ended();
+          },
           closed: () => {
             this.#links.delete(peer);
             this.#events.lost(peer);
@@ -129,7 +132,7 @@ export class Peers {
     if (wasOpen) this.#ended();
   }
 
-  /** Ends the connections that are not up. */
+  /** Ends the connections over which nothing is heard. */
   drop(): void {
     for (const link of this.#links.values()) link.check();
   }
@@ -141,7 +144,7 @@ export class Peers {
   }
 
   #ended(): void {
-    if (this.connected.length === 0) this.#events.alone();
+    if (![...this.#links.values()].some((link) => link.isOpen && !link.isSilent)) this.#events.alone();
   }
 
   #forget(peer: string, link: Link): void {
