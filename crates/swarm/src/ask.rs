@@ -69,24 +69,44 @@ impl Engine {
         if self.catalogue.get(id).is_none() {
             return;
         }
-        let missing: Vec<ChunkIndex> = segment.missing().filter(|index| !segment.is_being_fetched(*index)).collect();
+        // Most of them are asked for, and it is not yet time to look for somebody quicker.
+        let mut look_at: Option<Now> = None;
+        let missing = segment.missing().filter(|index| !segment.is_being_fetched(*index));
+        let open: Vec<(ChunkIndex, Option<PeerId>)> = missing
+            .filter_map(|index| match segment.asked.get(&index) {
+                Some((_, at)) if *at > now => {
+                    look_at = Some(look_at.map_or(*at, |other| other.min(*at)));
+                    None
+                }
+                asked => Some((index, asked.map(|(peer, _)| *peer))),
+            })
+            .collect();
+        if let Some(at) = look_at {
+            self.wake_at(at);
+        }
+        if open.is_empty() {
+            return;
+        }
+        let is_source = |neighbour: &Neighbour| neighbour.is_ready() && neighbour.gives() && neighbour.holds_any(id);
+        let all = self.neighbours.values().enumerate();
+        let sources: Vec<usize> = all.filter(|(_, neighbour)| is_source(neighbour)).map(|(place, _)| place).collect();
         let mut asks: SortedMap<PeerId, SortedSet<ChunkIndex>> = SortedMap::default();
-        for index in missing {
+        for (index, asked) in open {
             let chunk = ChunkId { segment: id, index };
             let Some(chunk_len) = len.chunk_len(index) else { continue };
-            let asked = self.segments.get(&id).and_then(|segment| segment.asked.get(&index)).copied();
             let best = match asked {
-                None => self.best_source(chunk, chunk_len, slack, None),
-                Some(slow) => self.better_source(slow, chunk, chunk_len, slack),
+                None => self.best_source(&sources, chunk, chunk_len, slack, None),
+                Some(slow) => self.better_source(&sources, slow, chunk, chunk_len, slack),
             };
             let Some((peer, predicted)) = best else { continue };
             let Some(neighbour) = self.neighbours.get_mut(&peer) else { continue };
             let expires = now + (predicted * 4).max(ASK_PATIENCE);
             let due = now + predicted;
             let look_at = now + LOOK_EVERY;
-            neighbour.ask(chunk, Ask { at: now, len: chunk_len, received: 0, due, look_at, expires });
+            neighbour.ask(chunk, Ask { at: now, len: chunk_len, received: 0, due, expires });
+            self.expiry = self.expiry.min(expires);
             if let Some(segment) = self.segments.get_mut(&id) {
-                segment.asked.insert(index, peer);
+                segment.asked.insert(index, (peer, look_at));
                 segment.arrival.requested.get_or_insert(now);
             }
             asks.or_default(peer).insert(index);
@@ -102,23 +122,25 @@ impl Engine {
 
     /// A neighbour that would bring a chunk clearly sooner than the one that was asked, which has not begun to send it. It
     /// is taken back from that one.
-    fn better_source(&mut self, slow: PeerId, chunk: ChunkId, len: u32, slack: Span) -> Option<(PeerId, Span)> {
+    fn better_source(
+        &mut self,
+        sources: &[usize],
+        slow: PeerId,
+        chunk: ChunkId,
+        len: u32,
+        slack: Span,
+    ) -> Option<(PeerId, Span)> {
         let now = self.now;
-        let ask = self.neighbours.get_mut(&slow)?.asked.get_mut(&chunk)?;
-        if ask.received > 0 {
+        let Ask { at: asked, due, received, .. } = *self.neighbours.get(&slow)?.asked.get(&chunk)?;
+        if received > 0 {
             return None;
         }
-        if ask.look_at > now {
-            let at = ask.look_at;
-            self.wake_at(at);
-            return None;
-        }
-        ask.look_at = now + LOOK_EVERY;
-        let (asked, due) = (ask.at, ask.due);
-        self.wake_at(now + LOOK_EVERY);
+        let look_at = now + LOOK_EVERY;
+        self.segments.get_mut(&chunk.segment)?.asked.insert(chunk.index, (slow, look_at));
+        self.wake_at(look_at);
         // What is overdue may come any moment, or as much later again.
         let left = due.passed(now).max(now.passed(asked) / 2);
-        let (peer, predicted) = self.best_source(chunk, len, slack, Some(slow))?;
+        let (peer, predicted) = self.best_source(sources, chunk, len, slack, Some(slow))?;
         // The publisher pays for what a seed sends: a viewer that may still be in time keeps the ask.
         let is_seed = |peer| self.neighbours.get(&peer).is_some_and(Neighbour::is_seed);
         let costs = is_seed(peer) && !is_seed(slow) && due > now;
@@ -136,11 +158,18 @@ impl Engine {
 
     /// The neighbour that would bring the chunk first. A viewer that is in time goes before a seed: the publisher pays
     /// for what seeds send.
-    fn best_source(&mut self, chunk: ChunkId, len: u32, slack: Span, except: Option<PeerId>) -> Option<(PeerId, Span)> {
+    fn best_source(
+        &self,
+        sources: &[usize],
+        chunk: ChunkId,
+        len: u32,
+        slack: Span,
+        except: Option<PeerId>,
+    ) -> Option<(PeerId, Span)> {
         let now = self.now;
         let mut best: Option<(bool, Span, PeerId)> = None;
-        for (peer, neighbour) in self.neighbours.iter_mut() {
-            let able = neighbour.is_ready() && neighbour.gives() && neighbour.has_room() && neighbour.holds(chunk);
+        for (peer, neighbour) in sources.iter().filter_map(|place| self.neighbours.at(*place)) {
+            let able = neighbour.has_room() && neighbour.holds(chunk);
             if !able || Some(peer) == except || neighbour.avoids(now, chunk) {
                 continue;
             }
@@ -156,20 +185,22 @@ impl Engine {
 
     pub(crate) fn expire_asks(&mut self) {
         let now = self.now;
+        if self.expiry > now {
+            return self.wake_at(self.expiry);
+        }
         let mut expired: Vec<(PeerId, ChunkId, Now)> = Vec::new();
-        let mut next: Option<Now> = None;
+        let mut next = Now::NEVER;
         for (peer, neighbour) in &self.neighbours {
             for (chunk, ask) in &neighbour.asked {
                 if ask.expires <= now && ask.received < ask.len {
                     expired.push((peer, chunk, ask.at));
                 } else {
-                    next = Some(next.map_or(ask.expires, |next| next.min(ask.expires)));
+                    next = next.min(ask.expires);
                 }
             }
         }
-        if let Some(next) = next {
-            self.wake_at(next);
-        }
+        self.expiry = next;
+        self.wake_at(next);
         for (peer, chunk, asked) in expired {
             self.take_back(peer, chunk);
             let Some(neighbour) = self.neighbours.get_mut(&peer) else { continue };
@@ -198,7 +229,7 @@ impl Engine {
     /// Cancels all that is asked of peers for a segment.
     pub(crate) fn cancel_asks(&mut self, id: SegmentId) {
         let Some(segment) = self.segments.get(&id) else { return };
-        let asked: Vec<(ChunkIndex, PeerId)> = segment.asked.iter().map(|(index, peer)| (index, *peer)).collect();
+        let asked: Vec<(ChunkIndex, PeerId)> = segment.asked.iter().map(|(index, (peer, _))| (index, *peer)).collect();
         for (index, peer) in asked {
             self.take_back(peer, ChunkId { segment: id, index });
         }
@@ -211,7 +242,7 @@ impl Engine {
             .asked
             .iter()
             .filter(|(index, _)| segment.is_being_fetched(*index))
-            .map(|(index, peer)| (index, *peer))
+            .map(|(index, (peer, _))| (index, *peer))
             .collect();
         for (index, peer) in asked {
             let chunk = ChunkId { segment: id, index };

@@ -208,6 +208,9 @@ impl Engine {
     /// Others are to fetch it, and in time nobody around has: shortly before everyone would have to go to the origin, one
     /// viewer of each neighbourhood does.
     fn doubt(&self, id: SegmentId, segment: &Segment, rescue: Now) -> Plan {
+        if rescue - DOUBT > self.now {
+            return Plan::WaitUntil(rescue - DOUBT);
+        }
         let lonely = segment.missing().filter(|index| !self.is_around(ChunkId { segment: id, index: *index }));
         let (first, end) = lonely.fold((u32::MAX, 0), |(first, end), index| (first.min(index.0), end.max(index.0 + 1)));
         let known_of = self.ready().any(|(_, neighbour)| neighbour.holds_any(id));
@@ -228,20 +231,20 @@ impl Engine {
 
     /// What the election in the whole swarm says of a live segment. `None` where there was none.
     fn duty(&self, id: SegmentId, segment: &Segment) -> Option<Plan> {
-        let order = self.candidates.order(id);
-        if order.is_empty() || self.ready().next().is_none() {
+        let (candidates, place) = self.candidates.turn(id, self.nonce);
+        if candidates == 0 || self.ready().next().is_none() {
             return None;
         }
         // A seed that keeps up will have it in a moment; one that has stopped falls behind, and the election counts again.
         if self.ready().any(|(_, neighbour)| neighbour.is_reliable_seed() && neighbour.is_near(id)) {
             return Some(Plan::Wait);
         }
-        let Some(place) = order.iter().position(|nonce| *nonce == self.nonce) else { return Some(Plan::Wait) };
+        let Some(place) = place else { return Some(Plan::Wait) };
         let count = segment.len.map_or(0, SegmentLen::chunk_count);
         // Chunks can be passed on one by one only where their hashes are known; else one goes for the whole segment.
         let stripes =
             if segment.hashes.is_empty() { 1 } else { (count / STRIPE_CHUNKS).clamp(1, MAX_STRIPES) as usize };
-        let stripes = stripes.min(order.len());
+        let stripes = stripes.min(candidates);
         let lately = self.now - self.patience();
         let under_way = self.under_way.get(&id);
         let is_coming = |index: ChunkIndex| {

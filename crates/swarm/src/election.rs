@@ -69,13 +69,14 @@ impl Candidates {
         }
     }
 
-    /// The candidates for a segment, whoever is to go first first.
-    pub(crate) fn order(&self, id: SegmentId) -> Vec<u64> {
+    /// How many candidates there are for a segment, and how many of them go before `nonce`: `None` where it is not one.
+    pub(crate) fn turn(&self, id: SegmentId, nonce: u64) -> (usize, Option<usize>) {
         let epoch = id.seq.0 / STRETCH;
         let settled = epoch.checked_sub(1).and_then(|before| self.lists.get(&(id.track, before)));
-        let Some(list) = settled.or_else(|| self.lists.get(&(id.track, epoch))) else { return Vec::new() };
-        let ranked: SortedMap<u64, u64> = list.values().map(|nonce| (rank(*nonce, id), *nonce)).collect();
-        ranked.values().copied().collect()
+        let Some(list) = settled.or_else(|| self.lists.get(&(id.track, epoch))) else { return (0, None) };
+        let own = rank(nonce, id);
+        let before = || list.values().filter(|other| rank(**other, id) < own).count();
+        (list.len(), list.values().any(|other| *other == nonce).then(before))
     }
 
     fn messages(map: &SortedMap<Key, Vec<u64>>) -> Vec<Message> {

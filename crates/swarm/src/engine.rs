@@ -71,6 +71,10 @@ pub struct Engine {
     held_count: usize,
     next_id: u64,
     pub(crate) outputs: VecDeque<Output>,
+    /// No ask runs out before that.
+    pub(crate) expiry: Now,
+    /// No neighbour ever said to hold a segment of a higher number.
+    pub(crate) ceiling: SeqNo,
     /// When a part of a chunk may leave: nothing else is looked at then.
     pub(crate) parts_due: Option<Now>,
     /// Something happened that may change any plan.
@@ -115,6 +119,8 @@ impl Engine {
             held_count: 0,
             next_id: 0,
             outputs: VecDeque::new(),
+            expiry: Now::NEVER,
+            ceiling: SeqNo(0),
             parts_due: None,
             dirty: true,
             sends: false,
@@ -255,6 +261,9 @@ impl Engine {
     pub(crate) fn wake_at(&mut self, at: Now) {
         // A time that has come already would make poll_output spin: what is due now was done in this very round.
         let at = at.max(self.now + core::time::Duration::from_millis(1));
+        if at == Now::NEVER {
+            return;
+        }
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
 

@@ -250,8 +250,12 @@ impl Engine {
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
         match message {
             Message::Hello(_) | Message::Bye { .. } => {}
-            Message::Have { track, full, ranges } => neighbour.learn_whole(track, full, &ranges),
+            Message::Have { track, full, ranges } => {
+                self.ceiling = ranges.iter().map(|range| range.end()).fold(self.ceiling, SeqNo::max);
+                neighbour.learn_whole(track, full, &ranges);
+            }
             Message::HaveChunks { segment, chunks } => {
+                self.ceiling = self.ceiling.max(segment.seq);
                 neighbour.learn_chunks(segment, &chunks);
                 self.note_progress(segment, &chunks);
             }

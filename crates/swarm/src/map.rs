@@ -144,6 +144,11 @@ impl<K: Ord + Copy, V> SortedMap<K, V> {
         (at..self.0.len()).map(|at| (self.0[at].0, &self.0[at].1))
     }
 
+    /// The pair in the place given: what a search has found need not be searched for again.
+    pub(crate) fn at(&self, place: usize) -> Option<(K, &V)> {
+        self.0.get(place).map(|(key, value)| (*key, value))
+    }
+
     pub(crate) fn keys(&self) -> impl Iterator<Item = K> {
         self.0.iter().map(|(key, _)| *key)
     }

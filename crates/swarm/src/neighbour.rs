@@ -66,8 +66,6 @@ pub(crate) struct Ask {
     pub(crate) received: u32,
     /// When it should be here.
     pub(crate) due: Now,
-    /// When to look for a neighbour that would bring it sooner.
-    pub(crate) look_at: Now,
     pub(crate) expires: Now,
 }
 
@@ -286,15 +284,8 @@ impl Neighbour {
         drop_oldest(&mut self.avoided, MAX_AVOIDED);
     }
 
-    pub(crate) fn avoids(&mut self, now: Now, chunk: ChunkId) -> bool {
-        match self.avoided.get(&chunk) {
-            Some(until) if *until > now => true,
-            Some(_) => {
-                self.avoided.remove(&chunk);
-                false
-            }
-            None => false,
-        }
+    pub(crate) fn avoids(&self, now: Now, chunk: ChunkId) -> bool {
+        self.avoided.get(&chunk).is_some_and(|until| *until > now)
     }
 
     pub(crate) fn note_question(&mut self, segment: SegmentId, now: Now) {

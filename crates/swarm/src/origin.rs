@@ -318,10 +318,10 @@ impl Engine {
             .filter(|id| self.catalogue.get(*id).is_none())
             .map(|id| {
                 let since = self.segments.get(&id).and_then(|segment| segment.since).unwrap_or(now);
-                let order = if self.timeline.is_live(id.track) { self.candidates.order(id) } else { Vec::new() };
-                let place = order.iter().position(|nonce| *nonce == self.nonce);
+                let is_live = self.timeline.is_live(id.track);
+                let (count, place) = if is_live { self.candidates.turn(id, self.nonce) } else { (0, None) };
                 match place {
-                    _ if order.is_empty() => since,
+                    _ if count == 0 => since,
                     Some(place) => since + CATALOGUE_STEP * place as u32,
                     None => since + CATALOGUE_HEARSAY,
                 }

@@ -57,7 +57,7 @@ impl Engine {
             |id: &SegmentId| self.timeline.slack(now, *id).is_some_and(|slack| slack <= self.config.prefetch.into());
         let ahead: SortedSet<SegmentId> = self.latest.values().flat_map(next).filter(is_near).collect();
         for id in ahead.iter() {
-            let new = !self.segments.contains_key(&id);
+            let new = id.seq <= self.ceiling && !self.segments.contains_key(&id);
             if new && self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds_any(id)) {
                 self.segment_mut(id);
                 self.active.insert(id);

@@ -57,8 +57,8 @@ pub(crate) struct Segment {
     pub(crate) held: ChunkSet,
     /// Chunks in incoming buffers that wait for `hashes`.
     pub(crate) unchecked: SortedMap<ChunkIndex, (PeerId, ChunkHash)>,
-    /// Chunks asked of peers, and of whom.
-    pub(crate) asked: SortedMap<ChunkIndex, PeerId>,
+    /// Chunks asked of peers: of whom, and when to look for one that would bring it sooner.
+    pub(crate) asked: SortedMap<ChunkIndex, (PeerId, Now)>,
     pub(crate) fetch: Option<Fetch>,
     /// When the origin failed last, and how often in a row.
     pub(crate) failures: Option<(Now, u32)>,

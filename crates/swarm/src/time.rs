@@ -44,6 +44,9 @@ impl Sub<Duration> for Now {
 }
 
 impl Now {
+    /// What does not come.
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
     /// The time since `earlier`, as the engine counts it.
     pub(crate) const fn passed(self, earlier: Self) -> Span {
         Span(self.0.saturating_sub(earlier.0))
