@@ -157,9 +157,9 @@ impl Engine {
     }
 
     /// The neighbour that would bring the chunk first. A viewer that is in time goes before a seed: the publisher pays
-    /// for what seeds send.
+    /// for what seeds send. One from which it was taken back has another turn where nobody else holds it.
     fn best_source(
-        &self,
+        &mut self,
         sources: &[usize],
         chunk: ChunkId,
         len: u32,
@@ -167,20 +167,33 @@ impl Engine {
         except: Option<PeerId>,
     ) -> Option<(PeerId, Span)> {
         let now = self.now;
-        let mut best: Option<(bool, Span, PeerId)> = None;
+        let mut best: Option<(bool, bool, Span, PeerId)> = None;
+        let (mut others, mut again) = (except.is_some(), Now::NEVER);
         for (peer, neighbour) in sources.iter().filter_map(|place| self.neighbours.at(*place)) {
-            let able = neighbour.has_room() && neighbour.holds(chunk);
-            if !able || Some(peer) == except || neighbour.avoids(now, chunk) {
+            if Some(peer) == except || !neighbour.holds(chunk) {
+                continue;
+            }
+            let alone = neighbour.avoids(now, chunk);
+            others |= alone.is_none();
+            if let Some(at) = alone.filter(|at| *at > now) {
+                again = again.min(at);
+                continue;
+            }
+            if !neighbour.has_room() {
                 continue;
             }
             let predicted = neighbour.predict(len);
             let late = predicted > slack / 2;
-            let candidate = (late || neighbour.is_seed(), predicted, peer);
+            let candidate = (alone.is_some(), late || neighbour.is_seed(), predicted, peer);
             if best.is_none_or(|best| candidate < best) {
                 best = Some(candidate);
             }
         }
-        best.map(|(_, predicted, peer)| (peer, predicted))
+        if !others && best.is_none() {
+            self.wake_at(again);
+        }
+        let (_, _, predicted, peer) = best.filter(|(avoided, ..)| !(*avoided && others))?;
+        Some((peer, predicted))
     }
 
     pub(crate) fn expire_asks(&mut self) {
@@ -204,8 +217,8 @@ impl Engine {
         for (peer, chunk, asked) in expired {
             self.take_back(peer, chunk);
             let Some(neighbour) = self.neighbours.get_mut(&peer) else { continue };
-            neighbour.avoid(chunk, now + Span::from_secs(10));
             neighbour.strike(now, asked);
+            neighbour.rather_not(now, chunk, Span::from_secs(10));
             if neighbour.strikes >= MAX_STRIKES {
                 self.disconnect(peer, DisconnectReason::Unresponsive);
             }
@@ -220,7 +233,7 @@ impl Engine {
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
         let Some(ask) = neighbour.unask(chunk) else { return };
         // What it is sending already cannot be told from the answer to a new ask: none for a while.
-        neighbour.avoid(chunk, self.now + Span::from_secs(5));
+        neighbour.rather_not(self.now, chunk, Span::from_secs(5));
         self.stats.wasted_bytes += u64::from(ask.received);
         self.send(peer, &Message::Cancel { segment: chunk.segment, chunks: ChunkRange::one(chunk.index) });
         self.emit(Output::DropChunk { peer, chunk });

@@ -521,6 +521,7 @@ impl Engine {
                 gone.push(peer);
                 continue;
             }
+            next = next.min(neighbour.last_heard + SILENCE);
             let due = neighbour.ping.map_or(neighbour.pinged, |(_, at)| at) + PING_EVERY;
             if due <= now {
                 let nonce = self.rng.next_u64() as u32;

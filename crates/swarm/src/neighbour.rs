@@ -31,6 +31,10 @@ const MAX_AVOIDED: usize = 256;
 const MESSAGE_EVERY: Span = Span::from_millis(2);
 const MESSAGE_BURST: u32 = 4000;
 
+/// How long a neighbour that nobody can stand in for is left alone after a chunk was taken back from it; doubled each time that it
+/// let an ask run out.
+const ASK_AGAIN: Span = Span::from_millis(500);
+
 /// Chunks that are late within this time of each other are late together.
 const ONCE_SLOW: Span = Span::from_millis(500);
 
@@ -69,6 +73,14 @@ pub(crate) struct Ask {
     pub(crate) expires: Now,
 }
 
+/// When a chunk may be asked of a neighbour again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Avoided {
+    until: Now,
+    /// Where nobody else has it.
+    alone: Now,
+}
+
 /// A chunk on its way out to a neighbour.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sending {
@@ -91,8 +103,8 @@ pub(crate) struct Neighbour {
     /// What this peer asked of it.
     pub(crate) asked: SortedMap<ChunkId, Ask>,
     asked_bytes: u64,
-    /// Not to be asked of it before the time given.
-    avoided: SortedMap<ChunkId, Now>,
+    /// Not to be asked of it for a while.
+    avoided: SortedMap<ChunkId, Avoided>,
     /// What it asked of this peer and is waiting to be sent, with its deadline.
     pub(crate) wants: SortedMap<ChunkId, Now>,
     /// What the shell is sending it now.
@@ -279,13 +291,23 @@ impl Neighbour {
         Some(ask)
     }
 
+    /// It refused the chunk: it is not asked before `until`.
     pub(crate) fn avoid(&mut self, chunk: ChunkId, until: Now) {
-        self.avoided.insert(chunk, until);
+        self.avoided.insert(chunk, Avoided { until, alone: until });
         drop_oldest(&mut self.avoided, MAX_AVOIDED);
     }
 
-    pub(crate) fn avoids(&self, now: Now, chunk: ChunkId) -> bool {
-        self.avoided.get(&chunk).is_some_and(|until| *until > now)
+    /// The chunk was taken back from it: others go before it for `pause`. Where there are none it is asked again sooner, the
+    /// later the more often in a row it let asks run out.
+    pub(crate) fn rather_not(&mut self, now: Now, chunk: ChunkId, pause: Span) {
+        let alone = now + (ASK_AGAIN * (1 << self.strikes.min(8))).min(pause);
+        self.avoided.insert(chunk, Avoided { until: now + pause, alone });
+        drop_oldest(&mut self.avoided, MAX_AVOIDED);
+    }
+
+    /// Whether others are to be asked for the chunk before it. If so, from when on it may be asked where there are none.
+    pub(crate) fn avoids(&self, now: Now, chunk: ChunkId) -> Option<Now> {
+        self.avoided.get(&chunk).filter(|avoided| avoided.until > now).map(|avoided| avoided.alone)
     }
 
     pub(crate) fn note_question(&mut self, segment: SegmentId, now: Now) {
@@ -368,9 +390,9 @@ impl Neighbour {
 }
 
 /// Takes the entry with the earliest time out of a map that has grown beyond `most`.
-fn drop_oldest<K: Ord + Copy>(map: &mut SortedMap<K, Now>, most: usize) {
+fn drop_oldest<K: Ord + Copy, T: Ord>(map: &mut SortedMap<K, T>, most: usize) {
     if map.len() > most
-        && let Some((oldest, _)) = map.iter().min_by_key(|(_, at)| **at)
+        && let Some((oldest, _)) = map.iter().min_by(|(_, a), (_, b)| a.cmp(b))
     {
         map.remove(&oldest);
     }

@@ -184,6 +184,8 @@ impl Engine {
                 let segment = segments.get(&chunk.segment);
                 segment.and_then(|segment| segment.sent.get(chunk.index.0 as usize)).copied().unwrap_or(0)
             };
+            // What waits for its path is looked at again when it becomes urgent.
+            let mut urgent = Now::NEVER;
             let next = self
                 .neighbours
                 .iter()
@@ -194,11 +196,16 @@ impl Engine {
                     // What waits for the path does not keep back what is urgent.
                     let open = neighbour.sending.values().filter(|sending| later || sending.presses <= now);
                     if open.count() >= MAX_SENDING {
+                        if later {
+                            let first = neighbour.wants.values().copied().min().unwrap_or(deadline);
+                            urgent = urgent.min(first - SOON);
+                        }
                         return None;
                     }
                     Some((later, neighbour.sending.len(), times, deadline, peer, chunk))
                 })
                 .min();
+            self.wake_at(urgent);
             let Some((.., deadline, peer, chunk)) = next else { return };
             if let Some(at) = self.allowance.ready_at(now) {
                 return self.wake_at(at);

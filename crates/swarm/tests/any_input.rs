@@ -209,6 +209,12 @@ struct Books {
     /// What the engine asked of peers, in order.
     asked: Vec<(PeerId, ChunkId)>,
     demands: BTreeMap<DemandId, SegmentId>,
+    /// What is in the store.
+    held: BTreeMap<SegmentId, BTreeSet<u32>>,
+    /// The hash of each chunk that a peer has sent.
+    came: BTreeMap<(PeerId, ChunkId), ChunkHash>,
+    /// Whether the publisher vouches for every byte.
+    signed: bool,
     connected: BTreeSet<PeerId>,
 }
 
@@ -242,8 +248,12 @@ impl Books {
                         for index in chunks.iter() {
                             let ask = (peer, ChunkId { segment, index });
                             prop_assert!(!self.asked.contains(&ask), "asked the same peer twice at once");
+                            let held = self.held.get(&segment).is_some_and(|held| held.contains(&index.0));
+                            prop_assert!(!held, "asked for what it holds");
                             self.asked.push(ask);
                         }
+                        let of_it = self.asked.iter().filter(|(to, _)| *to == peer).count();
+                        prop_assert!(of_it <= 128, "asked more of a peer than it takes");
                     } else if let Message::Cancel { segment, chunks } = message {
                         self.answered(peer, segment, chunks);
                     }
@@ -274,17 +284,26 @@ impl Books {
                 }
                 Output::KeepChunk { peer, chunk, .. } => {
                     prop_assert!(self.incoming.remove(&(peer, chunk)), "kept a chunk that never came");
+                    let right = ChunkHash::of(&[chunk.index.0 as u8]);
+                    let is_right = self.came.get(&(peer, chunk)) == Some(&right);
+                    prop_assert!(!self.signed || is_right, "kept a wrong byte");
+                    self.held.entry(chunk.segment).or_default().insert(chunk.index.0);
                 }
                 Output::DropChunk { peer, chunk } => {
                     self.incoming.remove(&(peer, chunk));
                 }
-                Output::Deliver { demand, segment, .. } => {
+                Output::Deliver { demand, segment, report } => {
+                    let held = self.held.get(&segment).map_or(0, BTreeSet::len);
+                    prop_assert!(held as u32 >= report.len.chunk_count(), "delivered what is not there");
                     prop_assert_eq!(self.demands.remove(&demand), Some(segment));
                 }
                 Output::Fail { demand } => {
                     prop_assert!(self.demands.remove(&demand).is_some());
                 }
-                Output::Evict { .. } | Output::WantNeighbours { .. } | Output::FetchCatalogue | Output::Event(_) => {}
+                Output::Evict { segment } => {
+                    self.held.remove(&segment);
+                }
+                Output::WantNeighbours { .. } | Output::FetchCatalogue | Output::Event(_) => {}
             }
         }
         Err(TestCaseError::fail("the engine never came to rest"))
@@ -317,7 +336,7 @@ fn run(ops: Vec<Op>, open: bool) -> Result<(), TestCaseError> {
     let config = Config { memory_budget: 500_000, max_neighbours: 3, ..Config::viewer(integrity) };
     let mut now = Now::from_micros(0);
     let mut engine = Engine::new(config, 1, now);
-    let mut books = Books::default();
+    let mut books = Books { signed: !open, ..Books::default() };
     for (i, op) in ops.into_iter().enumerate() {
         match op {
             Op::Wait(micros) => {
@@ -354,6 +373,7 @@ fn run(ops: Vec<Op>, open: bool) -> Result<(), TestCaseError> {
             }
             Op::Stored { segment, chunks } => {
                 let (len, hashes, _) = truth(chunks);
+                books.held.entry(segment).or_default().extend(0..len.chunk_count());
                 engine.handle_input(now, Input::SegmentStored { segment, len, hashes });
             }
             Op::Connect(peer) => {
@@ -389,6 +409,7 @@ fn run(ops: Vec<Op>, open: bool) -> Result<(), TestCaseError> {
                         books.incoming.insert((peer, chunk));
                         // Half of all chunks are good.
                         let hash = ChunkHash::of(&[if offset.is_multiple_of(2) { chunk.index.0 as u8 } else { 99 }]);
+                        books.came.insert((peer, chunk), hash);
                         engine.handle_input(now, Input::ChunkReceived { peer, chunk, hash });
                     }
                 }
@@ -458,6 +479,7 @@ fn serve(engine: &mut Engine, books: &mut Books, now: Now, which: usize, good: b
             DataVerdict::AppendLast => {
                 let mut hash = hashes[chunk.index.0 as usize];
                 hash.0[0] ^= u8::from(!good);
+                books.came.insert((peer, chunk), hash);
                 return engine.handle_input(now, Input::ChunkReceived { peer, chunk, hash });
             }
         }
@@ -496,6 +518,8 @@ fn answer(engine: &mut Engine, books: &mut Books, now: Now, which: usize, good: 
                 engine.handle_input(now, Input::FetchHead { fetch, ranged: extra.is_multiple_of(7), total });
             } else if let Some(hash) = hashes.get(step as usize - 2) {
                 let index = ChunkIndex(step - 2);
+                let segment = books.fetches[&fetch].0;
+                books.held.entry(segment).or_default().insert(index.0);
                 engine.handle_input(now, Input::FetchChunk { fetch, index, len: 65_536, hash: *hash });
             } else {
                 books.fetches.remove(&fetch);

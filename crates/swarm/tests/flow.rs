@@ -173,6 +173,27 @@ fn the_rest_of_what_is_lost_meanwhile_is_refused() {
 }
 
 #[test]
+fn what_waits_behind_others_leaves_in_the_moment_in_which_it_is_urgent() {
+    let mut bench = giver(ROUND_TRIP);
+    // No ping is answered: two chunks that are not urgent stand still.
+    ask(&mut bench, 60_000);
+    for index in [1, 2] {
+        let chunks = ChunkRange::one(ChunkIndex(index));
+        let time_left_ms = if index == 1 { 60_000 } else { 6_000 };
+        bench.say(1, &Message::Request { segment: segment(8), chunks, time_left_ms });
+    }
+    let asked = bench.now;
+    let left = loop {
+        let Output::Timeout { at: Some(at) } = bench.engine.poll_output() else { panic!("no wake") };
+        bench.now = at;
+        if sent_of(&bench.input(Input::Timeout), 2) == CHUNK {
+            break bench.now.since(asked);
+        }
+    };
+    assert_eq!(left, Duration::from_secs(1));
+}
+
+#[test]
 fn pings_among_the_parts_are_no_flood() {
     let mut bench = giver(ROUND_TRIP);
     // Nothing but answers to this engine's own pings, for longer than a flood is borne.

@@ -109,8 +109,18 @@ enum Happening {
     Join(usize),
     Wake(usize, u64),
     Tick(usize),
-    Frame { from: PeerId, to: PeerId, link: u64, frame: Vec<u8> },
-    Sent { from: usize, to: PeerId, link: u64, chunk: ChunkId },
+    Frame {
+        from: PeerId,
+        to: PeerId,
+        link: u64,
+        frame: Vec<u8>,
+    },
+    Sent {
+        from: usize,
+        to: PeerId,
+        link: u64,
+        chunk: ChunkId,
+    },
     HttpHead(usize, FetchId),
     HttpChunk(usize, FetchId, ChunkIndex),
     HttpDone(usize, FetchId),
@@ -118,6 +128,8 @@ enum Happening {
     Verified(usize, headwater_swarm::VerifyId, bool),
     Publish(u64),
     Link(usize, usize),
+    /// So many bytes reach a line that several nodes share.
+    AtLine(usize, usize, Box<Happening>),
     Call(usize),
 }
 
@@ -149,6 +161,10 @@ pub struct Node {
     pub player: Option<Player>,
     pub alive: bool,
     uplink_free: Now,
+    /// Bytes a second that it can send.
+    pub uplink: f64,
+    /// Which of [`World::lines`] all that comes from outside has to pass.
+    pub line: Option<usize>,
     wake_number: u64,
     known_to: Option<u64>,
     fetches: BTreeMap<FetchId, (SegmentId, u32, u32)>,
@@ -176,6 +192,10 @@ pub struct World {
     pub origin_down: bool,
     /// The origin serves other bytes than were signed.
     pub origin_differs: bool,
+    /// Lines that several nodes share: bytes a second, and when each is free.
+    pub lines: Vec<(f64, Now)>,
+    /// So many viewers more die in the moment in which they have told their neighbours that they fetch a segment.
+    pub claimants_to_die: u32,
     published: u64,
     calls: BTreeMap<usize, Call>,
 }
@@ -195,6 +215,8 @@ impl World {
             origin_requests: Vec::new(),
             origin_down: false,
             origin_differs: false,
+            lines: Vec::new(),
+            claimants_to_die: 0,
             published: 0,
             calls: BTreeMap::new(),
         };
@@ -263,6 +285,8 @@ impl World {
             player,
             alive: false,
             uplink_free: self.now,
+            uplink: self.setting.uplink,
+            line: None,
             wake_number: 0,
             known_to: None,
             fetches: BTreeMap::new(),
@@ -389,6 +413,19 @@ impl World {
                 }
             }
             Happening::Link(a, b) => self.link(a, b),
+            Happening::AtLine(line, bytes, then) => {
+                // What was given up meanwhile does not come any more.
+                if let Happening::HttpChunk(index, fetch, _) = *then
+                    && !self.nodes[index].fetches.contains_key(&fetch)
+                {
+                    return;
+                }
+                let now = self.now;
+                let (rate, free) = &mut self.lines[line];
+                *free = now.max(*free) + Duration::from_secs_f64(bytes as f64 / *rate);
+                let after = free.since(now);
+                self.at(after, *then);
+            }
             Happening::Call(number) => {
                 if let Some(call) = self.calls.remove(&number) {
                     call(self);
@@ -476,11 +513,22 @@ impl World {
         let from_id = self.nodes[from].id;
         let link = *self.links.get(&(from_id, to))?;
         let start = self.nodes[from].uplink_free.max(self.now);
-        let left = start + Duration::from_secs_f64(frame.len() as f64 / self.setting.uplink);
+        let left = start + Duration::from_secs_f64(frame.len() as f64 / self.nodes[from].uplink);
         self.nodes[from].uplink_free = left;
         let arrives = left + self.setting.latency;
-        self.at(arrives.since(self.now), Happening::Frame { from: from_id, to, link, frame });
+        let at_home = self.nodes[from].line;
+        let line = self.nodes[self.index_of(to)].line.filter(|line| at_home != Some(*line));
+        let bytes = frame.len();
+        self.through(line, arrives.since(self.now), bytes, Happening::Frame { from: from_id, to, link, frame });
         Some((left, link))
+    }
+
+    /// Lets something happen when so many bytes, which are there `after` that time, have passed the line as well.
+    fn through(&mut self, line: Option<usize>, after: Duration, bytes: usize, happening: Happening) {
+        match line {
+            Some(line) => self.at(after, Happening::AtLine(line, bytes, Box::new(happening))),
+            None => self.at(after, happening),
+        }
     }
 
     fn receive(&mut self, from: PeerId, to: PeerId, frame: &[u8]) {
@@ -557,6 +605,11 @@ impl World {
                 self.nodes[index].fetches.insert(fetch, (segment, range.0, range.1));
                 self.origin_requests.push((index, segment));
                 self.at(self.setting.origin_ttfb, Happening::HttpHead(index, fetch));
+                if self.claimants_to_die > 0 {
+                    self.claimants_to_die -= 1;
+                    // What it said is on its way.
+                    self.later(self.setting.latency / 2, move |world| world.nodes[index].alive = false);
+                }
             }
             Output::AbortFetch { fetch } => {
                 self.nodes[index].fetches.remove(&fetch);
@@ -632,14 +685,16 @@ impl World {
         }
         let total = SegmentLen::new(self.setting.segment_len).unwrap();
         let ranged = (start, end) != (0, total.bytes());
+        let line = self.nodes[index].line;
         let mut at = start;
         while at < end {
             let chunk = ChunkIndex(at / CHUNK_LEN);
             at = (at + CHUNK_LEN).min(end);
             let after = Duration::from_secs_f64(f64::from(at - start) / self.setting.origin_rate);
-            self.at(after, Happening::HttpChunk(index, fetch, chunk));
+            let bytes = (at - chunk.0 * CHUNK_LEN) as usize;
+            self.through(line, after, bytes, Happening::HttpChunk(index, fetch, chunk));
             if at == end {
-                self.at(after, Happening::HttpDone(index, fetch));
+                self.through(line, after, 0, Happening::HttpDone(index, fetch));
             }
         }
         self.input(index, Input::FetchHead { fetch, ranged, total: Some(total) });

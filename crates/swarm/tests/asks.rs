@@ -1,0 +1,104 @@
+//! Whom a chunk is asked of after an ask came to nothing, and when: to the moment, without other inputs.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod bench;
+
+use std::time::Duration;
+
+use bench::*;
+use headwater_swarm::*;
+use headwater_wire::*;
+
+/// A paused viewer with ten seconds to play, who wants what comes then: nothing is urgent, and the rescue never comes.
+fn paused() -> Bench {
+    let mut bench = Bench::on_demand();
+    bench.input(Input::Playhead(Playhead {
+        position: MediaTime::from_secs(0.0),
+        buffered_to: MediaTime::from_secs(10.0),
+        rate_permille: 0,
+    }));
+    bench
+}
+
+fn holds(bench: &mut Bench, peer: u64) -> Vec<Output> {
+    let mut outputs = bench.connect(peer);
+    outputs.extend(bench.say(peer, &batch(5)));
+    outputs.extend(bench.say(peer, &whole(5)));
+    outputs
+}
+
+fn asks(outputs: &[Output], peer: u64) -> usize {
+    let is_ask = |message: &Message| matches!(message, Message::Request { segment: id, .. } if *id == segment(5));
+    messages(outputs, peer).iter().filter(|message| is_ask(message)).count()
+}
+
+/// Lets time pass from wake to wake, as a shell does. Gives the moments, in milliseconds, at which `peer` was asked.
+fn asked_at(bench: &mut Bench, peer: u64, seconds: u64) -> Vec<u64> {
+    let began = bench.now;
+    let end = began + Duration::from_secs(seconds);
+    let mut moments = Vec::new();
+    while let Output::Timeout { at: Some(at) } = bench.engine.poll_output()
+        && at <= end
+    {
+        bench.now = at;
+        let mut outputs = bench.input(Input::Timeout);
+        // It is there; it only does not answer what it is asked.
+        outputs.extend(bench.say(peer, &Message::Pong { nonce: 1 }));
+        if asks(&outputs, peer) > 0 {
+            moments.push(bench.now.since(began).as_millis() as u64);
+        }
+    }
+    moments
+}
+
+#[test]
+fn the_only_holder_is_asked_again_soon_and_later_each_time() {
+    let mut bench = paused();
+    bench.demand(5);
+    assert!(asks(&holds(&mut bench, 1), 1) > 0);
+    let moments = asked_at(&mut bench, 1, 40);
+    assert!((2_000..5_000).contains(&moments[0]), "{moments:?}");
+    assert!((3..20).contains(&moments.len()), "{moments:?}");
+    let gaps: Vec<u64> = moments.windows(2).map(|pair| pair[1] - pair[0]).filter(|gap| *gap > 1_000).collect();
+    assert!(gaps.last() > gaps.first(), "{moments:?}");
+}
+
+#[test]
+fn another_holder_goes_before_one_that_let_an_ask_run_out() {
+    let mut bench = paused();
+    bench.demand(5);
+    assert!(asks(&holds(&mut bench, 1), 1) > 0);
+    // Until the ask has run out.
+    while !messages(&bench.wait(10), 1).iter().any(|message| matches!(message, Message::Cancel { .. })) {}
+    assert!(asks(&holds(&mut bench, 2), 2) > 0);
+    assert_eq!(asks(&bench.wait(1_500), 1), 0);
+}
+
+#[test]
+fn what_is_demanded_again_after_a_seek_is_asked_of_the_only_holder() {
+    let mut bench = paused();
+    bench.demand(5);
+    assert!(asks(&holds(&mut bench, 1), 1) > 0);
+    let mut left = bench.input(Input::DemandCancelled { demand: DemandId(5) });
+    left.extend(bench.demand(30));
+    assert!(messages(&left, 1).iter().any(|message| matches!(message, Message::Cancel { .. })));
+    bench.demand(5);
+    let moments = asked_at(&mut bench, 1, 10);
+    assert!(moments[0] <= 500, "{moments:?}");
+}
+
+#[test]
+fn a_neighbour_that_falls_silent_is_let_go_to_the_moment() {
+    let mut bench = paused();
+    bench.connect(1);
+    let heard = bench.now;
+    let gone = loop {
+        let Output::Timeout { at: Some(at) } = bench.engine.poll_output() else { panic!("no wake") };
+        bench.now = at;
+        if bench.input(Input::Timeout).iter().any(is_disconnect) {
+            break bench.now.since(heard);
+        }
+    };
+    assert_eq!(gone, Duration::from_secs(20));
+}
