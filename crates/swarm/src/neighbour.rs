@@ -73,14 +73,6 @@ pub(crate) struct Ask {
     pub(crate) expires: Now,
 }
 
-/// When a chunk may be asked of a neighbour again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Avoided {
-    until: Now,
-    /// Where nobody else has it.
-    alone: Now,
-}
-
 /// A chunk on its way out to a neighbour.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sending {
@@ -103,8 +95,9 @@ pub(crate) struct Neighbour {
     /// What this peer asked of it.
     pub(crate) asked: SortedMap<ChunkId, Ask>,
     asked_bytes: u64,
-    /// Not to be asked of it for a while.
-    avoided: SortedMap<ChunkId, Avoided>,
+    /// Others are to be asked before it until the time given; and where there are none, until then.
+    avoided: SortedMap<ChunkId, Now>,
+    alone: SortedMap<ChunkId, Now>,
     /// What it asked of this peer and is waiting to be sent, with its deadline.
     pub(crate) wants: SortedMap<ChunkId, Now>,
     /// What the shell is sending it now.
@@ -143,6 +136,7 @@ impl Neighbour {
             asked: SortedMap::default(),
             asked_bytes: 0,
             avoided: SortedMap::default(),
+            alone: SortedMap::default(),
             wants: SortedMap::default(),
             sending: SortedMap::default(),
             flow: Flow::default(),
@@ -293,21 +287,23 @@ impl Neighbour {
 
     /// It refused the chunk: it is not asked before `until`.
     pub(crate) fn avoid(&mut self, chunk: ChunkId, until: Now) {
-        self.avoided.insert(chunk, Avoided { until, alone: until });
-        drop_oldest(&mut self.avoided, MAX_AVOIDED);
+        for map in [&mut self.avoided, &mut self.alone] {
+            map.insert(chunk, until);
+            drop_oldest(map, MAX_AVOIDED);
+        }
     }
 
     /// The chunk was taken back from it: others go before it for `pause`. Where there are none it is asked again sooner, the
     /// later the more often in a row it let asks run out.
     pub(crate) fn rather_not(&mut self, now: Now, chunk: ChunkId, pause: Span) {
-        let alone = now + (ASK_AGAIN * (1 << self.strikes.min(8))).min(pause);
-        self.avoided.insert(chunk, Avoided { until: now + pause, alone });
-        drop_oldest(&mut self.avoided, MAX_AVOIDED);
+        self.avoid(chunk, now + pause);
+        self.alone.insert(chunk, now + (ASK_AGAIN * (1 << self.strikes.min(8))).min(pause));
     }
 
     /// Whether others are to be asked for the chunk before it. If so, from when on it may be asked where there are none.
     pub(crate) fn avoids(&self, now: Now, chunk: ChunkId) -> Option<Now> {
-        self.avoided.get(&chunk).filter(|avoided| avoided.until > now).map(|avoided| avoided.alone)
+        self.avoided.get(&chunk).filter(|until| **until > now)?;
+        Some(self.alone.get(&chunk).copied().unwrap_or(now))
     }
 
     pub(crate) fn note_question(&mut self, segment: SegmentId, now: Now) {
@@ -390,9 +386,9 @@ impl Neighbour {
 }
 
 /// Takes the entry with the earliest time out of a map that has grown beyond `most`.
-fn drop_oldest<K: Ord + Copy, T: Ord>(map: &mut SortedMap<K, T>, most: usize) {
+fn drop_oldest<K: Ord + Copy>(map: &mut SortedMap<K, Now>, most: usize) {
     if map.len() > most
-        && let Some((oldest, _)) = map.iter().min_by(|(_, a), (_, b)| a.cmp(b))
+        && let Some((oldest, _)) = map.iter().min_by_key(|(_, at)| **at)
     {
         map.remove(&oldest);
     }
