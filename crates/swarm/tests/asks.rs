@@ -92,6 +92,9 @@ fn what_is_demanded_again_after_a_seek_is_asked_of_the_only_holder() {
 fn a_neighbour_that_falls_silent_is_let_go_to_the_moment() {
     let mut bench = paused();
     bench.connect(1);
+    // Between two pings: neither theirs nor any other time falls together with the end of patience.
+    bench.wait(3_330);
+    bench.say(1, &Message::Pong { nonce: 1 });
     let heard = bench.now;
     let gone = loop {
         let Output::Timeout { at: Some(at) } = bench.engine.poll_output() else { panic!("no wake") };
