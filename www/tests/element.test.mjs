@@ -40,6 +40,17 @@ describe("the element", { concurrency: 2, timeout: SUITE_MS }, () => {
     return opened;
   };
 
+  test("shows what stands inside it only where its script does not run", async () => {
+    const body = '<headwater-video><a href="/film.mp4">Download the film</a></headwater-video>';
+    for (const [opened, shown] of [
+      [await browser.openPage(body), true],
+      [await page(body), false],
+    ]) {
+      assert.equal(await opened.page.isVisible("a"), shown);
+      await opened.close();
+    }
+  });
+
   test("has the attributes, properties, methods and constants of a video", async () => {
     const { page: tab, close } = await page("<headwater-video></headwater-video>");
     const seen = await tab.evaluate((attributes) => {

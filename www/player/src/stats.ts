@@ -126,15 +126,15 @@ export class HeadwaterStatsElement extends Base {
       }),
     );
     if (this.hasAttribute("badge")) return;
-    this.#more.replaceChildren(this.#swarm(stats.neighbours), this.#minute(), this.#list(stats));
+    this.#more.replaceChildren(this.#swarm(stats.neighbours, peers), this.#minute(), this.#list(stats));
   }
 
   /** This viewer and its neighbours. */
-  #swarm(neighbours: number): Element {
+  #swarm(neighbours: number, label: string): Element {
     const picture = drawn("svg", {
       viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
       role: "img",
-      "aria-label": `${neighbours} neighbours`,
+      "aria-label": label,
     });
     const [x, y] = [WIDTH / 2, HEIGHT / 2];
     const count = Math.min(neighbours, MAX_DRAWN);
