@@ -75,6 +75,18 @@ async fn an_origin_in_trouble_is_asked_again_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_playlist_that_stalls_is_named_and_asked_for_again() {
+    let live = Live::start(0..2).await;
+    live.origin.fail("/l/a.m3u8", Some(Fault::Stall(10)));
+    live.log.says(&["cannot load the live playlist", "/l/a.m3u8"]).await;
+    live.origin.put_live(0..4, LEN, false);
+    live.origin.fail("/l/a.m3u8", None);
+    live.log.says(&["the playlist is back"]).await;
+    live.holds(4).await;
+    live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_web_page_in_place_of_the_playlist_is_named_and_nothing_is_forgotten() {
     let live = Live::start(0..3).await;
     live.origin.put("/l/a.m3u8", "<!doctype html><p>Back soon</p>");

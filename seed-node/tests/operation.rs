@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use headwater_seed::http::Http;
 use support::{Origin, PATIENCE, Signal, key};
 use tokio::time::{sleep, timeout};
@@ -108,6 +110,35 @@ async fn one_process_seeds_the_streams_of_a_file_and_is_watched_over_http() {
     }
     assert!(log.contains("/absent.m3u8"), "the stream that cannot be opened is named: {log}");
     assert!(!log.contains("HEADWATER"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_secret_key_is_in_no_log_however_much_is_logged() {
+    let (origin, signal, key) = (Origin::start().await, Signal::start().await, key());
+    origin.put_vod(3, 100_000);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    key.save(&file).unwrap();
+    let log = folder.path().join("log");
+    let http = format!("127.0.0.1:{}", free_port());
+    let source = origin.url("/v/a.m3u8");
+    let mut arguments = vec!["run", "--src", source.as_str(), "--signal", signal.url.as_str(), "--key", "key"];
+    arguments.extend(["--swarm", "film", "--http", &http]);
+    let mut seed = program(folder.path(), &arguments);
+    seed.env("RUST_LOG", "trace").stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+    let seed = Running(seed.spawn().unwrap());
+    until_it_says(&format!("http://{http}/metrics"), &["headwater_seed_published_segments_total{stream=\"film\"} 3\n"])
+        .await;
+    drop(seed);
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("TRACE"), "little is logged: {log}");
+    let text = std::fs::read_to_string(file).unwrap();
+    let secret = text.lines().find(|line| !line.starts_with('#')).unwrap();
+    let bytes = URL_SAFE_NO_PAD.decode(secret).unwrap();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    for form in [secret.to_owned(), hex, format!("{bytes:?}"), format!("{bytes:02x?}")] {
+        assert!(!log.contains(&form), "the key is in the log as {form}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
