@@ -206,7 +206,13 @@ describe("streams", { concurrency: 3, timeout: SUITE_MS }, () => {
     async begin({ name }, viewer) {
       if (name === "Shaka with HLS") {
         await viewer.until("playback", ({ time }) => time > 0);
-        await viewer.page.evaluate(() => window.player.selectTextTrack(window.player.getTextTracks()[0]));
+        // What is chosen while Shaka still chooses by itself is forgotten.
+        const chosen = () => {
+          const [track] = window.player.getTextTracks();
+          if (track && !track.active) window.player.selectTextTrack(track);
+          return track?.active;
+        };
+        await until("its subtitles are chosen", () => viewer.page.evaluate(chosen));
       } else if (name === "Video.js with HLS") {
         await viewer.until("playback", ({ time }) => time > 0);
         await viewer.page.evaluate(() => {
