@@ -184,6 +184,20 @@ class PlayerPage {
     });
   }
 
+  /** Where hls.js is, in whatever it does. */
+  async #inside() {
+    return await this.page.evaluate(() => {
+      const { networkControllers, bufferController } = window.player ?? {};
+      const states = networkControllers?.map(({ state, fragCurrent }) => [state, fragCurrent?.sn]);
+      const { mediaSource, tracks = {} } = bufferController ?? {};
+      const buffers = Object.entries(tracks).map(([type, { ended, ending, buffer }]) => {
+        const { updating, buffered } = buffer ?? {};
+        return [type, { ended, ending, updating, to: buffered?.length ? buffered.end(buffered.length - 1) : 0 }];
+      });
+      return { states, source: mediaSource?.readyState, duration: mediaSource?.duration, buffers };
+    });
+  }
+
   /** Resolves with what is seen as soon as `holds`. */
   async until(what, holds, within = 60_000) {
     try {
@@ -197,7 +211,7 @@ class PlayerPage {
         within,
       );
     } catch (error) {
-      const seen = JSON.stringify(await this.look());
+      const seen = JSON.stringify([await this.look(), await this.#inside()]);
       throw new Error(`${error.message}\n${seen}\n${this.messages.slice(-20).join("\n")}`, { cause: error });
     }
   }
