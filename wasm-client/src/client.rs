@@ -66,7 +66,6 @@ const UNREADABLE_FRAME: &[u8] = &[0xff];
 pub struct Client {
     engine: Engine,
     host: Host,
-    swarm: SwarmName,
     store: Store,
     scratch: Scratch,
     /// Few: the engine bounds its requests.
@@ -84,27 +83,12 @@ const UPLOAD_CAP: u64 = 2_500_000;
 
 #[wasm_bindgen]
 impl Client {
-    /// A client for the stream at `source`, an absolute URL. `swarm` names the swarm; where it is empty, `source` and
-    /// `key` (empty for none) do. `signed` is false only where the publisher chose `integrity="open"`. Returns nothing
-    /// where no swarm can have that name. `cap` is how many bytes a second this viewer gives at most, 0 for none at all;
-    /// `memory` how many it keeps for others.
+    /// A client in the swarm of this name; nothing where none can have it. `signed` is false only where the publisher chose
+    /// `integrity="open"`. `cap` is how many bytes a second this viewer gives at most, 0 for none at all; `memory` how many
+    /// it keeps for others.
     #[must_use]
-    #[expect(clippy::too_many_arguments, reason = "an object in their place would cost every page more glue")]
-    pub fn create(
-        host: Host,
-        source: &str,
-        swarm: &str,
-        key: &str,
-        signed: bool,
-        cap: f64,
-        memory: f64,
-        seed: f64,
-    ) -> Option<Client> {
-        let swarm = if swarm.is_empty() {
-            SwarmName::derive(source, Some(key).filter(|key| !key.is_empty())).ok()?
-        } else {
-            SwarmName::new(swarm).ok()?
-        };
+    pub fn create(host: Host, swarm: &str, signed: bool, cap: f64, memory: f64, seed: f64) -> Option<Client> {
+        let swarm = SwarmName::new(swarm).ok()?;
         let integrity = if signed { Integrity::Signed(Scope::of_swarm(&swarm)) } else { Integrity::Open };
         // `as` saturates, and makes zero of NaN.
         let cap = (cap as u64).min(UPLOAD_CAP);
@@ -117,7 +101,6 @@ impl Client {
         Some(Self {
             engine: Engine::new(config, seed as u64, now()),
             host,
-            swarm,
             store: Store::default(),
             scratch: Scratch::new(),
             fetching: Vec::new(),
@@ -125,13 +108,6 @@ impl Client {
             timer: None,
             adopted: 0,
         })
-    }
-
-    /// The name of the swarm.
-    #[wasm_bindgen(getter)]
-    #[must_use]
-    pub fn swarm(&self) -> String {
-        self.swarm.as_str().to_owned()
     }
 
     /// Something that three numbers at most say: see `TOLD_*`. One method for all, as each costs every page some glue.

@@ -115,7 +115,7 @@ impl Peer {
     }
 
     pub(super) fn link_syn(&mut self, other: NodeIndex, link: u32, desk: &mut Desk<'_>) {
-        if self.brain.is_none() {
+        if !self.joined_swarm {
             return;
         }
         self.send(other, What::LinkAck { link }, desk);
@@ -169,6 +169,7 @@ impl Peer {
     fn unlink(&mut self, other: NodeIndex, desk: &mut Desk<'_>) {
         if let Ok(place) = self.link_place(other) {
             self.links.remove(place);
+            self.early.retain(|(from, _)| *from != other);
             self.tell_server(ClientMessage::Lost { peer: desk.shared.population.id(other) }, desk);
         }
     }
@@ -326,6 +327,10 @@ impl Peer {
         let from = event.from;
         match event.what {
             What::Frame { link, frame, .. } if self.link_mut(from, link).is_some() => {
+                if self.brain.is_none() {
+                    self.early.push((from, frame));
+                    return;
+                }
                 let peer = desk.shared.population.id(from);
                 self.input(Input::Control { peer, frame: &frame });
             }

@@ -27,6 +27,9 @@ use crate::world::Desk;
 /// Checking a signature in a browser.
 const VERIFY: Micros = 1_000;
 
+/// An engine that has not heard from the signalling server after this begins without it.
+const WELCOME_WITHIN: Micros = 2 * SECOND;
+
 /// How long ICE tries before it says that it failed.
 const ICE_GIVES_UP: Micros = 10 * SECOND;
 
@@ -55,6 +58,12 @@ pub(crate) struct Peer {
     told: u32,
     last_poll: (Micros, u32),
     joined_swarm: bool,
+    /// How many peers the server said there are, once it answered.
+    swarm_size: Option<u32>,
+    /// The engine's module is there.
+    module: bool,
+    /// What neighbours said before there was an engine.
+    early: Vec<(NodeIndex, Vec<u8>)>,
     /// When the server last heard where this viewer is in content on demand, and where it was.
     position_told: (Micros, u32),
     /// Since when it is stalled while a neighbour holds what it waits for.
@@ -86,6 +95,9 @@ impl Peer {
             told: 0,
             last_poll: (0, 0),
             joined_swarm: false,
+            swarm_size: None,
+            module: false,
+            early: Vec::new(),
             position_told: (0, 0),
             beside_since: None,
             record: PeerRecord::new(index, session),
@@ -234,8 +246,15 @@ impl Peer {
         Engine::new(config, self.rng.next_u64(), Now::from_micros(self.now))
     }
 
-    /// The script has loaded: from here on the engine serves the player.
+    /// The module has loaded: from here on the engine serves the player, once the server has said how large the swarm is or
+    /// has not answered for a while.
     fn boot(&mut self, desk: &mut Desk<'_>) {
+        if self.brain.is_some() {
+            return;
+        }
+        if !std::mem::replace(&mut self.module, true) && self.swarm_size.is_none() {
+            return self.later(self.now + WELCOME_WITHIN, What::Boot, desk);
+        }
         let Some(brain) = self.viewer_brain(desk) else { return };
         self.brain = Some(brain);
         self.record.booted = Some(self.now);
@@ -244,7 +263,15 @@ impl Peer {
         for load in std::mem::take(&mut self.loaded) {
             self.tell_load(&load, desk);
         }
-        self.join_swarm(desk);
+        if let Some(peers) = self.swarm_size {
+            self.input(Input::SwarmSize { peers });
+        }
+        for other in self.links.iter().map(|link| link.other).collect::<Vec<_>>() {
+            self.input(Input::PeerConnected { peer: desk.shared.population.id(other) });
+        }
+        for (from, frame) in std::mem::take(&mut self.early) {
+            self.input(Input::Control { peer: desk.shared.population.id(from), frame: &frame });
+        }
     }
 
     fn viewer_brain(&mut self, desk: &Desk<'_>) -> Option<Box<dyn Brain>> {
@@ -303,7 +330,7 @@ impl Peer {
 
     // The signalling server.
 
-    fn join_swarm(&mut self, desk: &mut Desk<'_>) {
+    pub(super) fn join_swarm(&mut self, desk: &mut Desk<'_>) {
         let Some(swarm) = content::swarm() else { return };
         let session = desk.shared.population.session(self.index);
         let default = Config::viewer(desk.shared.content.integrity()).neighbours;
@@ -333,7 +360,13 @@ impl Peer {
 
     fn told_by_server(&mut self, message: ServerMessage, desk: &mut Desk<'_>) {
         match message {
-            ServerMessage::Welcome { swarm_size, .. } => self.input(Input::SwarmSize { peers: swarm_size }),
+            ServerMessage::Welcome { swarm_size, .. } => {
+                self.swarm_size = Some(swarm_size);
+                self.input(Input::SwarmSize { peers: swarm_size });
+                if self.module {
+                    self.boot(desk);
+                }
+            }
             ServerMessage::Connect { peer, offer, .. } => {
                 let other = Population::index(peer);
                 let population = &desk.shared.population;

@@ -49,12 +49,16 @@ export function settingsOf(options: HeadwaterOptions, source: string, base: stri
   try {
     const signal = options.signal ? new URL(options.signal, base) : undefined;
     if (signal) signal.protocol = signal.protocol.replace("http", "ws");
+    const keys = options.key?.split(/\s+/).filter((key) => key !== "") ?? [];
+    const named = options.swarm ?? "";
+    const { href, host, pathname } = new URL(source, base);
     return {
-      source: new URL(source, base).href,
+      source: href,
       signal: signal?.href ?? "",
-      keys: options.key?.split(/\s+/).filter((key) => key !== "") ?? [],
+      keys,
       signed: options.integrity !== "open",
-      swarm: options.swarm ?? "",
+      // As `SwarmName::derive` of crates/wire makes it.
+      swarm: named === "" ? (keys[0] ?? `open/${host}`) + pathname : named,
       token: options.token ?? "",
       uploadCap: Number.isFinite(options.uploadCap) ? (options.uploadCap ?? 0) * 125_000 : USUAL_UPLOAD_CAP,
       relayOnly: options.ice === "relay",

@@ -24,6 +24,9 @@ const JUMP_S = 20;
 /** Whoever hears no neighbour any more joins anew, but no more often than this. */
 const ALONE_EVERY_MS = 10_000;
 
+/** Calls that wait for an engine whose module still loads, at most: a neighbour that says more than that means no good. */
+const MAX_WAITING = 1_000;
+
 /** Neighbours asked for in the first join, before the engine has said how many it wants. */
 const FIRST_WANT = 8;
 
@@ -84,7 +87,8 @@ export class Client implements Host {
   readonly #owner: ClientOwner;
   readonly #settings: Settings;
   readonly #keys: Keys | undefined;
-  readonly #core: Core;
+  /** Nothing as long as its module loads, while neighbours are found already. */
+  #core: Core | undefined;
   readonly #http: Http;
   readonly #peers: Peers;
   readonly #signal: Signal;
@@ -114,29 +118,20 @@ export class Client implements Host {
   static async start(settings: Settings, owner: ClientOwner, life: AbortController): Promise<Client | undefined> {
     const keys = settings.signed ? await Keys.import(settings.keys) : undefined;
     if (settings.signed && !keys) return undefined;
-    const [sparing] = await Promise.all([isSparing(life), load()]);
     if (life.signal.aborted) return undefined;
-    const client = new Client(settings, keys, owner, sparing ? 0 : settings.uploadCap, life);
-    await client.#welcomed;
+    // It joins while its engine loads: a viewer that has only just begun has little time to find neighbours.
+    const client = new Client(settings, keys, owner, life);
+    const [sparing] = await Promise.all([isSparing(life), load(), client.#welcomed]);
+    if (client.#closed) return undefined;
+    client.#begin(sparing ? 0 : settings.uploadCap);
     return client;
   }
 
-  private constructor(
-    settings: Settings,
-    keys: Keys | undefined,
-    owner: ClientOwner,
-    cap: number,
-    life: AbortController,
-  ) {
+  private constructor(settings: Settings, keys: Keys | undefined, owner: ClientOwner, life: AbortController) {
     this.#settings = settings;
     this.#life = life;
     this.#keys = keys;
     this.#owner = owner;
-    const { source, swarm, signed } = settings;
-    const seed = Math.floor(Math.random() * Number.MAX_SAFE_INTEGER);
-    const core = CoreClass.create(this, source, swarm, settings.keys[0] ?? "", signed, cap, memoryBudget(), seed);
-    if (!core) throw new Error("no swarm can have this name");
-    this.#core = core;
     this.#http = new Http((call) => this.#enter(call));
     this.#peers = new Peers(settings.relayOnly, {
       signal: (to, data) => {
@@ -163,6 +158,7 @@ export class Client implements Host {
         this.#signal.send({ type: "lost", peer });
       },
       frame: (peer, frame) => {
+        if (!this.#core && this.#later.length >= MAX_WAITING) this.#peers.disconnect(peer, true);
         this.#soon((inner) => {
           inner.frame(peer, frame);
         });
@@ -178,7 +174,7 @@ export class Client implements Host {
       welcome = resolve;
       setTimeout(resolve, WELCOME_WITHIN_MS);
     });
-    this.#signal = new Signal(settings.signal, core.swarm, settings.token, {
+    this.#signal = new Signal(settings.signal, settings.swarm, settings.token, {
       standing: () => ({
         want: this.#want,
         position_s: this.#tell(this.#owner.position()),
@@ -214,6 +210,15 @@ export class Client implements Host {
       },
       { signal },
     );
+  }
+
+  /** Its module is there. */
+  #begin(cap: number): void {
+    const { swarm, signed } = this.#settings;
+    const seed = Math.floor(Math.random() * Number.MAX_SAFE_INTEGER);
+    this.#core = CoreClass.create(this, swarm, signed, cap, memoryBudget(), seed);
+    if (!this.#core) throw new Error("no swarm can have this name");
+    this.#rest();
     this.#say(WAKE);
   }
 
@@ -297,7 +302,7 @@ export class Client implements Host {
     const demands = [...this.#demands.values()];
     this.#demands.clear();
     for (const demand of demands) demand.fail();
-    if (!this.#inside) this.#core.free();
+    if (!this.#inside) this.#core?.free();
   }
 
   // What the engine says.
@@ -386,10 +391,11 @@ export class Client implements Host {
 
   /** Calls into the engine now; `undefined` where that is not possible. A trap ends the client, never the page. */
   #enter<T>(call: (core: Core) => T): T | undefined {
-    if (this.#closed || this.#inside) return undefined;
+    const core = this.#core;
+    if (this.#closed || this.#inside || !core) return undefined;
     this.#inside = true;
     try {
-      return call(this.#core);
+      return call(core);
     } catch (error) {
       console.warn("headwater: the client failed; playback goes on over HTTP", error);
       this.#life.abort();
@@ -400,13 +406,13 @@ export class Client implements Host {
     }
   }
 
-  /** Calls into the engine now, or as soon as it has finished speaking. */
+  /** Calls into the engine now, or as soon as it is there and has finished speaking. */
   #soon(call: (core: Core) => void): void {
-    if (this.#inside) this.#later.push(call);
+    if (this.#inside || !this.#core) this.#later.push(call);
     else this.#enter(call);
   }
 
-  /** Tells the engine something now, or as soon as it has finished speaking. */
+  /** Tells the engine something, as `#soon` calls it. */
   #say(what: number, a = 0, b = 0, c = 0): void {
     this.#soon((core) => {
       core.tell(what, a, b, c);
