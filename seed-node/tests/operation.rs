@@ -215,3 +215,75 @@ async fn after_a_restart_the_segments_come_from_the_disk() {
     }
     signal.stop().await;
 }
+
+/// A folder on a disk of 64 KiB, too small for any segment, in a mount namespace of the program alone; `None` where this
+/// user may not make one.
+#[cfg(target_os = "linux")]
+fn on_a_small_disk(folder: &Path, disk: &Path) -> Option<Command> {
+    std::fs::create_dir_all(disk).unwrap();
+    let mount = format!("mount -t tmpfs -o size=64k tmpfs '{}'", disk.display());
+    let script = format!("{mount} && exec \"$@\"");
+    let unshare = |options: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(options).args(["--mount", "sh", "-c", &script, "sh"]).current_dir(folder);
+        command
+    };
+    [&[][..], &["--map-root-user"]].into_iter().find_map(|options| {
+        let works = unshare(options).arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+        works.then(|| unshare(options))
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_without_space_is_named_once_and_all_is_seeded_without_it() {
+    const COUNT: u32 = 8;
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut program) = on_a_small_disk(folder.path(), &folder.path().join("disk")) else {
+        println!("skipped: this user may not mount a small disk (unshare --mount)");
+        return;
+    };
+    let (origin, signal, key) = (Origin::start().await, Signal::start().await, key());
+    origin.put_vod(COUNT, 100_000);
+    key.save(&folder.path().join("key")).unwrap();
+    let (http, source) = (format!("127.0.0.1:{}", free_port()), origin.url("/v/a.m3u8"));
+    program.arg(env!("CARGO_BIN_EXE_headwater-seed"));
+    program.args(["run", "--src", source.as_str(), "--signal", signal.url.as_str(), "--key", "key", "--swarm", "film"]);
+    program.args(["--cache", "disk", "--http", &http]);
+    let log = folder.path().join("log");
+    let seed = program.env_remove("RUST_LOG").stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+    let seed = Running(seed.spawn().unwrap());
+    let published = format!("headwater_seed_published_segments_total{{stream=\"film\"}} {COUNT}\n");
+    until_it_says(&format!("http://{http}/metrics"), &[&published]).await;
+    assert_eq!(get(&format!("http://{http}/healthz")).await.as_deref(), Some("ok\n"));
+    drop(seed);
+    let log = std::fs::read_to_string(log).unwrap();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("cannot write to the disk cache")).collect();
+    let [line] = lines[..] else { panic!("{} lines: {log}", lines.len()) };
+    assert!(line.contains("going on without") && line.contains("No space left") && line.contains("disk"), "{line}");
+    signal.stop().await;
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn systemd_takes_the_unit_as_it_is_and_finds_it_locked_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/headwater-seed.service");
+    // The program is where it was built, and not where an operator puts it.
+    let text = std::fs::read_to_string(unit).unwrap();
+    let (program, built) = ("/usr/local/bin/headwater-seed", env!("CARGO_BIN_EXE_headwater-seed"));
+    assert_eq!(text.matches(&format!("ExecStart={program} ")).count(), 1);
+    let path = folder.path().join("headwater-seed.service");
+    std::fs::write(&path, text.replace(&format!("ExecStart={program}"), &format!("ExecStart={built}"))).unwrap();
+    let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).arg(&path).output();
+    let verified = match analyze(&["verify", "--man=no"]) {
+        Ok(verified) => verified,
+        Err(error) => return println!("skipped: no systemd-analyze here ({error})"),
+    };
+    let said = String::from_utf8_lossy(&verified.stderr);
+    // It says of other units of the machine what it likes; of a setting that it does not know it says so, and succeeds.
+    assert!(verified.status.success() && !said.contains("headwater-seed.service"), "{said}");
+    // In tenths: 0 is locked up, 100 is wide open. It needs the network, which is most of what is left.
+    let locked = analyze(&["security", "--offline=true", "--no-pager", "--threshold=20"]).unwrap();
+    assert!(locked.status.success(), "{}", String::from_utf8_lossy(&locked.stdout));
+}

@@ -171,3 +171,56 @@ fn a_watched_folder_is_signed_as_it_grows_until_the_program_is_stopped() {
     Command::new("kill").arg(child.id().to_string()).status().unwrap();
     assert!(child.wait().unwrap().success(), "it ends cleanly");
 }
+
+#[cfg(unix)]
+#[test]
+fn bytes_that_change_at_their_address_in_a_watched_folder_are_named_and_not_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = parse_public(&succeed(folder.path(), &["keygen", "key"])).unwrap();
+    let media = folder.path().join("media");
+    let segments: Vec<_> = (0..3).map(|seq| segment_bytes(seq, 70_000)).collect();
+    write_vod(&media, "a.m3u8", &segments);
+    let log = folder.path().join("log");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_headwater-seed"))
+        .args(["sign", "media", "--watch", "--key", "key"])
+        .current_dir(folder.path())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let mut roots = || {
+        let file = std::fs::read(media.join("a.m3u8.catalogue")).unwrap_or_default();
+        let bodies = if file.is_empty() { Vec::new() } else { batches(&file, &key) };
+        bodies.into_iter().flat_map(|body| body.entries).map(|entry| entry.root).collect::<Vec<_>>()
+    };
+    let mut wait_for = |what: &str, done: &mut dyn FnMut() -> bool| {
+        let began = Instant::now();
+        while !done() {
+            assert!(began.elapsed() < PATIENCE, "{what}: {}", std::fs::read_to_string(&log).unwrap());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let first: Vec<_> = segments.iter().map(|bytes| RootHash::of_segment(bytes).unwrap().2).collect();
+    wait_for("the stream is not signed", &mut || roots() == first);
+    // As long as before, so that only time and content tell; the playlist says the same as ever.
+    std::fs::write(media.join("1.ts"), segment_bytes(99, 70_000)).unwrap();
+    let lines = || {
+        let log = std::fs::read_to_string(&log).unwrap();
+        log.lines().filter(|line| line.contains("changed after it was signed")).count()
+    };
+    wait_for("nobody says that a segment changed", &mut || lines() > 0);
+    // What comes after it is signed all the same, and the one that changed is neither signed anew nor named again.
+    let mut longer = segments.clone();
+    longer[1] = segment_bytes(99, 70_000);
+    longer.push(segment_bytes(3, 70_000));
+    std::fs::write(media.join("3.ts"), &longer[3]).unwrap();
+    let playlist = std::fs::read_to_string(media.join("a.m3u8")).unwrap();
+    let playlist = playlist.replace("#EXT-X-ENDLIST", "#EXTINF:4,\n3.ts\n#EXT-X-ENDLIST");
+    std::fs::write(media.join("new"), playlist).unwrap();
+    std::fs::rename(media.join("new"), media.join("a.m3u8")).unwrap();
+    let mut all = first.clone();
+    all.push(RootHash::of_segment(&longer[3]).unwrap().2);
+    wait_for("the new segment is not signed", &mut || roots() == all);
+    assert_eq!(lines(), 1, "{}", std::fs::read_to_string(&log).unwrap());
+    Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(child.wait().unwrap().success(), "it ends cleanly");
+}

@@ -196,3 +196,42 @@ async fn a_folder_that_grows_is_seeded_under_the_public_address() {
     seed.shutdown().await;
     signal.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_a_watched_folder_that_change_at_their_address_are_seeded_as_they_were_signed() {
+    let (origin, signal, key) = (Origin::start().await, Signal::start().await, key());
+    let folder = tempfile::tempdir().unwrap();
+    let put = |seq: u32, content: u32| {
+        std::fs::write(folder.path().join(format!("{seq}.ts")), segment_bytes(content, LEN)).unwrap();
+        // Who replaces a file uploads it too: what comes over HTTP from now on is not what was signed.
+        origin.put(&format!("/l/{seq}.ts"), segment_bytes(content, LEN));
+    };
+    let list = |window: std::ops::Range<u32>| {
+        let mut playlist = format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:{}\n", window.start);
+        window.for_each(|seq| playlist += &format!("#EXTINF:1,\n{seq}.ts\n"));
+        origin.put("/l/a.m3u8", playlist.as_str());
+        std::fs::write(folder.path().join("new"), playlist).unwrap();
+        std::fs::rename(folder.path().join("new"), folder.path().join("a.m3u8")).unwrap();
+    };
+    (0..4).for_each(|seq| put(seq, seq));
+    list(0..4);
+    let public = origin.url("/l/a.m3u8");
+    let from = Url::from_file_path(folder.path().join("a.m3u8")).unwrap();
+    let source = Source::open_from(&Http::new().unwrap(), &public, &from).await.unwrap();
+    let seed = seed_of(source, &signal, &key).await;
+    holds(seed.handle(), 4 * LEN as u64).await;
+    (0..4).for_each(|seq| put(seq, 90 + seq));
+    put(4, 4);
+    list(1..5);
+    holds(seed.handle(), 5 * LEN as u64).await;
+    let (viewer, mut events) = viewer(&public, &signal, &key).await;
+    until(&mut events, |event| matches!(event, NodeEvent::Engine(Event::NeighbourReady { seed: true, .. }))).await;
+    for seq in 1..5 {
+        let delivered = viewer.segment(viewer.tracks()[0].id, SeqNo(u64::from(seq))).await.unwrap();
+        assert!(delivered.bytes == segment_bytes(seq, LEN), "segment {seq}");
+    }
+    assert_eq!(viewer.stats().await.unwrap().bad_chunks, 0);
+    viewer.leave().await;
+    seed.shutdown().await;
+    signal.stop().await;
+}

@@ -207,7 +207,8 @@ impl Client {
             && let Some(Adoption { segment, len, bytes, hashes }) = self.adoptions.pop_front()
         {
             // What is whole already has been checked; this has not.
-            if self.store.held_bytes(segment) < len.bytes() {
+            let whole = self.store.len(segment).unwrap_or(len).bytes();
+            if self.store.held_bytes(segment) < whole {
                 let before = self.engine.stats().http_bytes;
                 self.store.adopt(segment, len, bytes);
                 self.input(Input::SegmentStored { segment, len, hashes });

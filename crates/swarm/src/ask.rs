@@ -201,12 +201,12 @@ impl Engine {
         if self.expiry > now {
             return self.wake_at(self.expiry);
         }
-        let mut expired: Vec<(PeerId, ChunkId, Now)> = Vec::new();
+        let mut expired: Vec<(PeerId, ChunkId, Ask)> = Vec::new();
         let mut next = Now::NEVER;
         for (peer, neighbour) in &self.neighbours {
             for (chunk, ask) in &neighbour.asked {
                 if ask.expires <= now && ask.received < ask.len {
-                    expired.push((peer, chunk, ask.at));
+                    expired.push((peer, chunk, *ask));
                 } else {
                     next = next.min(ask.expires);
                 }
@@ -214,11 +214,11 @@ impl Engine {
         }
         self.expiry = next;
         self.wake_at(next);
-        for (peer, chunk, asked) in expired {
+        for (peer, chunk, ask) in expired {
             self.take_back(peer, chunk);
             let Some(neighbour) = self.neighbours.get_mut(&peer) else { continue };
-            neighbour.strike(now, asked);
-            neighbour.rather_not(now, chunk, Span::from_secs(10));
+            neighbour.strike(now, ask.at);
+            neighbour.rather_not(now, chunk, Span::from_secs(10), ask.received > 0);
             if neighbour.strikes >= MAX_STRIKES {
                 self.disconnect(peer, DisconnectReason::Unresponsive);
             }
@@ -232,8 +232,7 @@ impl Engine {
         }
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
         let Some(ask) = neighbour.unask(chunk) else { return };
-        // What it is sending already cannot be told from the answer to a new ask: none for a while.
-        neighbour.rather_not(self.now, chunk, Span::from_secs(5));
+        neighbour.rather_not(self.now, chunk, Span::from_secs(5), ask.received > 0);
         self.stats.wasted_bytes += u64::from(ask.received);
         self.send(peer, &Message::Cancel { segment: chunk.segment, chunks: ChunkRange::one(chunk.index) });
         self.emit(Output::DropChunk { peer, chunk });

@@ -89,6 +89,8 @@ enum Plan {
 #[derive(Debug, Default)]
 pub(crate) struct UnderWay {
     claims: Vec<(ChunkRange, Now)>,
+    /// Said to come from a seed, and nobody says to fetch it.
+    seeded: bool,
 }
 
 impl UnderWay {
@@ -114,6 +116,10 @@ impl Engine {
     pub(crate) fn plan_http(&mut self, id: SegmentId, slack: Span) {
         let now = self.now;
         let Some(segment) = self.segments.get(&id) else { return };
+        // The last of it came while a request was under way that has come to nothing since.
+        if segment.is_all_held() {
+            return self.finish(id);
+        }
         if let Some(at) = segment.retry_at().filter(|at| *at > now) {
             return self.wake_at(at);
         }
@@ -334,9 +340,6 @@ impl Engine {
             let window = last.seq.0.saturating_sub(2)..=last.seq.0.saturating_add(MAX_UNDER_WAY as u64);
             last.track == id.track && window.contains(&id.seq.0)
         });
-        if is_ahead && chunks == Some(ALL_CHUNKS) {
-            self.seeded_at = Some(self.now);
-        }
         if is_ahead && self.note_under_way(id, chunks, false) && self.timeline.is_live(id.track) {
             self.tell_viewers(&[Message::Fetching { segment: id, chunks }], Some(peer));
         }
@@ -356,10 +359,15 @@ impl Engine {
         let range = chunks.unwrap_or(ALL_CHUNKS);
         let under_way = self.under_way.or_insert_with(id, UnderWay::default);
         under_way.claims.retain(|(_, at)| *at > lately);
+        let seeded = chunks == Some(ALL_CHUNKS);
+        under_way.seeded = seeded && (under_way.seeded || under_way.claims.is_empty());
         if own && under_way.claims.len() >= MAX_CLAIMS {
             under_way.claims.remove(0);
         }
-        let known = under_way.claims.iter().any(|(other, _)| other.first <= range.first && range.end() <= other.end());
+        // What a seed is said to bring is anybody's word: who really fetches counts beside it.
+        let counts = |other: ChunkRange| other != ALL_CHUNKS || range == ALL_CHUNKS;
+        let covers = |other: ChunkRange| other.first <= range.first && range.end() <= other.end();
+        let known = under_way.claims.iter().any(|(other, _)| counts(*other) && covers(*other));
         if known || under_way.claims.len() >= MAX_CLAIMS {
             return false;
         }
@@ -383,6 +391,9 @@ impl Engine {
             // Who fetches the least around it is who brought it.
             if let Some((_, at)) = of_it.min_by_key(|(claim, _)| claim.count) {
                 *at = self.now;
+                if under_way.seeded {
+                    self.seeded_at = Some(self.now);
+                }
             }
         }
     }

@@ -6,6 +6,7 @@
 //! urgent leaves at once and counts as under way: the rest yields to it.
 
 use headwater_wire::frame::{encode_control, piece_len};
+use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{ChunkId, ChunkRange, Message, RejectReason};
 
 use crate::engine::Engine;
@@ -38,6 +39,10 @@ const PACKET: u32 = 1_160;
 const PART_HEADER: u32 = 25;
 const MOST_PACKETS: u32 = 14;
 const PART_US: u64 = 2_000;
+
+/// A chunk that takes longer to arrive comes in frames of at most so many bytes: who waits for it must see that it is coming.
+const ONE_FRAME_US: u64 = 50_000;
+const SLOW_FRAME: u32 = 32 * 1024 + PART_HEADER;
 
 /// A path with a shorter round trip is local: chunks leave whole.
 const LOCAL: Span = Span::from_millis(3);
@@ -122,6 +127,11 @@ impl Flow {
     /// The shortest of the last round trips.
     fn shortest(&self) -> Span {
         self.recent.iter().copied().min().unwrap_or_default()
+    }
+
+    fn max_frame(&self) -> u32 {
+        let is_quick = self.is_local() || self.carried(ONE_FRAME_US) >= u64::from(CHUNK_LEN);
+        if is_quick { u32::MAX } else { SLOW_FRAME }
     }
 
     fn part(&self) -> u32 {
@@ -233,7 +243,7 @@ impl Engine {
         let now = self.now;
         self.parts_due = None;
         for (peer, neighbour) in self.neighbours.iter_mut() {
-            let max_frame = neighbour.max_frame();
+            let accepted = neighbour.max_frame();
             let flow = &mut neighbour.flow;
             // Of those that are urgent, then of the others, the one that was begun first.
             let next = |sendings: &SortedMap<ChunkId, Sending>| {
@@ -267,7 +277,9 @@ impl Engine {
                     flow.space(now, len);
                 }
                 flow.sent(len);
-                let (offset, piece_len) = (sending.sent, piece_len(len, max_frame));
+                // A shell that paces by itself also sees to its frames.
+                let most = if self.config.paces { accepted.min(flow.max_frame()) } else { accepted };
+                let (offset, piece_len) = (sending.sent, piece_len(len, most));
                 sending.sent += len;
                 self.outputs.push_back(Output::SendChunk { peer, chunk, offset, len, piece_len });
             }

@@ -6,8 +6,8 @@ use headwater_wire::frame::encode_control;
 use headwater_wire::limits::{MAX_FRAME, MAX_HASHES, MAX_RANGES};
 use headwater_wire::message::ByeReason;
 use headwater_wire::{
-    ChunkHash, ChunkId, Frame, Hello, Message, PROTOCOL_VERSION, PeerId, RejectReason, Role, RootHash, SegmentId,
-    SegmentLen, SeqNo, SeqRange, SignedBatch, TrackId,
+    ChunkHash, ChunkId, ChunkIndex, ChunkRange, Frame, Hello, Message, PROTOCOL_VERSION, PeerId, RejectReason, Role,
+    RootHash, SegmentId, SegmentLen, SeqNo, SeqRange, SignedBatch, TrackId,
 };
 
 use crate::engine::Engine;
@@ -253,6 +253,10 @@ impl Engine {
             Message::Have { track, full, ranges } => {
                 self.ceiling = ranges.iter().map(|range| range.end()).fold(self.ceiling, SeqNo::max);
                 neighbour.learn_whole(track, full, &ranges);
+                for range in ranges.iter().filter(|range| range.count == 1) {
+                    let segment = SegmentId { track, seq: range.first };
+                    self.note_progress(segment, &[ChunkRange::one(ChunkIndex(0))]);
+                }
             }
             Message::HaveChunks { segment, chunks } => {
                 self.ceiling = self.ceiling.max(segment.seq);

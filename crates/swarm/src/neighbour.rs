@@ -288,16 +288,17 @@ impl Neighbour {
     /// It refused the chunk: it is not asked before `until`.
     pub(crate) fn avoid(&mut self, chunk: ChunkId, until: Now) {
         for map in [&mut self.avoided, &mut self.alone] {
-            map.insert(chunk, until);
-            drop_oldest(map, MAX_AVOIDED);
+            put(map, chunk, until, MAX_AVOIDED);
         }
     }
 
     /// The chunk was taken back from it: others go before it for `pause`. Where there are none it is asked again sooner, the
-    /// later the more often in a row it let asks run out.
-    pub(crate) fn rather_not(&mut self, now: Now, chunk: ChunkId, pause: Span) {
+    /// later the more often in a row it let asks run out; but not where it had `begun` to send it, which it would do anew.
+    pub(crate) fn rather_not(&mut self, now: Now, chunk: ChunkId, pause: Span, begun: bool) {
         self.avoid(chunk, now + pause);
-        self.alone.insert(chunk, now + (ASK_AGAIN * (1 << self.strikes.min(8))).min(pause));
+        if !begun {
+            self.alone.insert(chunk, now + (ASK_AGAIN * (1 << self.strikes.min(8))).min(pause));
+        }
     }
 
     /// Whether others are to be asked for the chunk before it. If so, from when on it may be asked where there are none.
@@ -307,8 +308,7 @@ impl Neighbour {
     }
 
     pub(crate) fn note_question(&mut self, segment: SegmentId, now: Now) {
-        self.questions.insert(segment, now);
-        drop_oldest(&mut self.questions, MAX_QUESTIONED);
+        put(&mut self.questions, segment, now, MAX_QUESTIONED);
     }
 
     /// Whether another chunk may be asked of it now.
@@ -323,6 +323,12 @@ impl Neighbour {
         // A neighbour that let asks run out is tried with one chunk at a time.
         let window = if self.strikes > 0 { u64::from(CHUNK_LEN) } else { window };
         self.asked_bytes < window
+    }
+
+    /// What it asked for and is not being sent, with its deadlines.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (ChunkId, Now)> {
+        let waits = |(chunk, _): &(ChunkId, &Now)| !self.sending.contains_key(chunk);
+        self.wants.iter().filter(waits).map(|(chunk, at)| (chunk, *at))
     }
 
     /// A chunk has left for it after `took`. Gives the shortest time that one takes, which is forgotten slowly.
@@ -385,11 +391,13 @@ impl Neighbour {
     }
 }
 
-/// Takes the entry with the earliest time out of a map that has grown beyond `most`.
-fn drop_oldest<K: Ord + Copy>(map: &mut SortedMap<K, Now>, most: usize) {
-    if map.len() > most
+/// Enters `at` into a map of `most` entries, from which the one with the earliest time goes where there is no room.
+fn put<K: Ord + Copy>(map: &mut SortedMap<K, Now>, key: K, at: Now, most: usize) {
+    if map.len() >= most
+        && !map.contains_key(&key)
         && let Some((oldest, _)) = map.iter().min_by_key(|(_, at)| **at)
     {
         map.remove(&oldest);
     }
+    map.insert(key, at);
 }

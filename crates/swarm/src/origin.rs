@@ -266,6 +266,9 @@ impl Engine {
         let now = self.now;
         let held = self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds_any(id));
         let Some(segment) = self.segments.get_mut(&id) else { return };
+        if segment.is_all_held() {
+            return self.finish(id);
+        }
         let count = segment.failures.map_or(0, |(_, count)| count) + 1;
         segment.failures = Some((now, count));
         let hopeless = status.is_some_and(|status| (400..500).contains(&status) && status != 408 && status != 429);

@@ -120,9 +120,8 @@ impl Engine {
             } else if neighbour.wants.len() >= MAX_ASKS {
                 RejectReason::Busy
             } else {
-                if !neighbour.sending.contains_key(&chunk) {
-                    neighbour.wants.insert(chunk, now + time_left);
-                }
+                // One that is being sent was taken back, and is asked for anew: it leaves again once that has left.
+                neighbour.wants.insert(chunk, now + time_left);
                 continue;
             };
             match rejects.last_mut() {
@@ -166,8 +165,9 @@ impl Engine {
         self.slots.short = false;
         loop {
             if counted.len() >= self.slots.count as usize {
-                let has_more =
-                    |neighbour: &Neighbour| neighbour.sending.len() < MAX_SENDING && !neighbour.wants.is_empty();
+                let has_more = |neighbour: &Neighbour| {
+                    neighbour.sending.len() < MAX_SENDING && neighbour.waiting().next().is_some()
+                };
                 self.slots.short = self.neighbours.values().any(has_more);
                 if self.slots.short
                     && let Some(at) = counted.iter().min()
@@ -190,14 +190,13 @@ impl Engine {
                 .neighbours
                 .iter()
                 .filter_map(|(peer, neighbour)| {
-                    let wants =
-                        neighbour.wants.iter().map(|(chunk, at)| (*at > now + SOON, times_sent(chunk), *at, chunk));
+                    let wants = neighbour.waiting().map(|(chunk, at)| (at > now + SOON, times_sent(chunk), at, chunk));
                     let (later, times, deadline, chunk) = wants.min()?;
                     // What waits for the path does not keep back what is urgent.
                     let open = neighbour.sending.values().filter(|sending| later || sending.presses <= now);
                     if open.count() >= MAX_SENDING {
                         if later {
-                            let first = neighbour.wants.values().copied().min().unwrap_or(deadline);
+                            let first = neighbour.waiting().map(|(_, at)| at).min().unwrap_or(deadline);
                             urgent = urgent.min(first - SOON);
                         }
                         return None;

@@ -105,3 +105,19 @@ fn a_neighbour_that_falls_silent_is_let_go_to_the_moment() {
     };
     assert_eq!(gone, Duration::from_secs(20));
 }
+
+#[test]
+fn what_came_whole_before_its_request_failed_is_delivered_and_not_fetched_again() {
+    let mut bench = Bench::new();
+    bench.demand(8);
+    let found = |output: &Output| if let Output::Fetch { fetch, .. } = output { Some(*fetch) } else { None };
+    let fetch = bench.wait(5_000).iter().find_map(found).unwrap();
+    bench.input(Input::FetchHead { fetch, ranged: false, total: Some(len()) });
+    for (index, hash) in (0..).map(ChunkIndex).zip(hashes(8)) {
+        bench.input(Input::FetchChunk { fetch, index, len: 65_536, hash });
+    }
+    let ended = bench.input(Input::FetchFailed { fetch, status: None });
+    assert!(ended.iter().any(|output| matches!(output, Output::Deliver { .. })), "{ended:?}");
+    assert_eq!(fetches(&ended), []);
+    assert_eq!(fetches(&bench.wait(5_000)), []);
+}

@@ -175,24 +175,38 @@ fn whoever_is_next_to_a_seed_that_keeps_up_says_that_it_brings_what_is_live() {
     assert_eq!(fetches(&outputs), []);
 }
 
+/// How long the candidate of an election leaves segment 9 alone after `said` of segment 8.
+fn fetched_after(said: &[Message]) -> i64 {
+    let mut bench = Bench::new();
+    bench.connect(1);
+    bench.demand(8);
+    bench.say(1, &Message::Candidates { track: TRACK, epoch: 0, nonces: vec![1, 2, 3] });
+    for message in said {
+        bench.say(1, message);
+    }
+    bench.wait(1_000);
+    let is_fetched = |output: &Output| matches!(output, Output::Fetch { segment: id, .. } if *id == segment(9));
+    let mut waited = 0;
+    bench.demand(9);
+    while !bench.wait(10).iter().any(is_fetched) {
+        waited += 10;
+    }
+    waited
+}
+
 #[test]
 fn a_segment_is_left_to_a_seed_far_away_for_a_moment_where_it_brought_the_last_one() {
-    let fetched_after = |is_seeded: bool| {
-        let mut bench = Bench::new();
-        bench.connect(1);
-        bench.demand(8);
-        bench.say(1, &Message::Candidates { track: TRACK, epoch: 0, nonces: vec![1, 2, 3] });
-        bench.wait(1_000);
-        bench.say(1, &if is_seeded { seeded(8) } else { whole(8) });
-        let mut waited = 0;
-        bench.demand(9);
-        while fetches(&bench.wait(10)).is_empty() {
-            waited += 10;
-        }
-        waited
-    };
-    let (alone, seeded) = (fetched_after(false), fetched_after(true));
+    let (alone, seeded) = (fetched_after(&[whole(8)]), fetched_after(&[seeded(8), whole(8)]));
     assert!((1_000..1_400).contains(&(seeded - alone)), "{alone} ms, and {seeded} ms where there is a seed");
+}
+
+#[test]
+fn a_seed_that_brings_nothing_is_not_waited_for() {
+    let alone = fetched_after(&[whole(8)]);
+    assert_eq!(fetched_after(&[whole(8), seeded(8)]), alone, "said of what is here");
+    assert_eq!(fetched_after(&[seeded(8)]), alone, "nothing came");
+    let fetched = Message::Fetching { segment: segment(8), chunks: None };
+    assert_eq!(fetched_after(&[seeded(8), fetched, whole(8)]), alone, "somebody else brought it");
 }
 
 /// The chunks that these outputs ask of a neighbour.

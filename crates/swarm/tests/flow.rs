@@ -71,6 +71,36 @@ fn wait_answered(bench: &mut Bench, millis: u64, mut outputs: Vec<Output>) -> Ve
     outputs
 }
 
+/// The longest frame that what is urgent leaves in.
+fn longest_piece(round_trip: u64) -> Option<u32> {
+    let mut bench = giver(round_trip);
+    let piece = |output: &Output| match output {
+        Output::SendChunk { piece_len, .. } => Some(*piece_len),
+        _ => None,
+    };
+    ask(&mut bench, 5_000).iter().filter_map(piece).max()
+}
+
+#[test]
+fn a_chunk_is_one_frame_only_where_it_arrives_at_once() {
+    assert_eq!(longest_piece(1), Some(CHUNK));
+    // Who waits for it sees that it is coming, and does not ask another.
+    assert_eq!(longest_piece(ROUND_TRIP), Some(CHUNK / 2));
+}
+
+#[test]
+fn a_chunk_asked_for_anew_while_it_is_being_sent_leaves_again_once_it_has_left() {
+    let mut bench = giver(ROUND_TRIP);
+    assert_eq!(parts(&ask(&mut bench, 5_000)), [(0, CHUNK)]);
+    let chunk = ChunkId { segment: segment(8), index: ChunkIndex(0) };
+    bench.say(1, &Message::Cancel { segment: segment(8), chunks: ChunkRange::one(ChunkIndex(0)) });
+    assert_eq!(parts(&ask(&mut bench, 5_000)), []);
+    let left = bench.input(Input::ChunkSent { peer: PeerId(1), chunk });
+    assert_eq!(parts(&left), [(0, CHUNK)]);
+    assert_eq!(parts(&bench.input(Input::ChunkSent { peer: PeerId(1), chunk })), []);
+    assert_eq!(bench.engine.stats().uploaded_bytes, 2 * u64::from(CHUNK));
+}
+
 #[test]
 fn what_is_urgent_leaves_at_once() {
     let mut bench = giver(ROUND_TRIP);

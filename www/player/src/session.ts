@@ -34,7 +34,7 @@ const MOVED_S = 0.05;
 /** A page that was not looked after for this long has slept: its neighbours have given it up. Hidden ones are, every minute. */
 const ASLEEP_MS = 90_000;
 
-/** A demand that has waited this long without a byte, with nothing left to play, is the player's own again. */
+/** A demand to which no byte came for this long, with nothing left to play, is the player's own again. */
 const PATIENCE_MS = 8_000;
 
 /** What a playlist says of a segment. */
@@ -118,7 +118,9 @@ interface Early {
 
 interface Pending {
   wanted: Wanted;
-  since: number;
+  /** What has come, and when the last of it did. */
+  bytes: number;
+  moved: number;
   track: bigint | undefined;
   cancel: (() => void) | undefined;
 }
@@ -276,9 +278,11 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
     const media = this.#watch?.media;
     const sn = this.#numberIn(asked.playlist, asked.sn);
     if (this.#phase === "over" || this.#asking || !media || sn === undefined) return undefined;
+    // A playlist that the client was told nothing of: it lists no segment, or none that is the swarm's.
+    if (this.#client && this.#tracks.get(asked.playlist)?.id === undefined) return undefined;
     const wanted = { ...asked, sn };
     if (this.#phase !== "running" && !this.#canWait(media, wanted)) return undefined;
-    const pending: Pending = { wanted, since: performance.now(), track: undefined, cancel: undefined };
+    const pending: Pending = { wanted, bytes: 0, moved: performance.now(), track: undefined, cancel: undefined };
     this.#pending.add(pending);
     this.#demand(pending);
     return () => {
@@ -498,8 +502,10 @@ export class Session<S extends PlaylistSegment = PlaylistSegment> {
     const { bytes, fetching } = this.#client.progress(track, wanted.sn);
     if (bytes > 0) wanted.progress(bytes);
     else if (!fetching) wanted.waiting();
+    if (bytes > pending.bytes) pending.moved = performance.now();
+    pending.bytes = bytes;
     const starving = end - media.currentTime < MOVED_S && !media.paused;
-    if (starving && bytes === 0 && !fetching && performance.now() - pending.since > PATIENCE_MS) {
+    if (starving && !fetching && performance.now() - pending.moved > PATIENCE_MS) {
       pending.cancel?.();
       this.#alone(pending);
     }

@@ -15,6 +15,7 @@ use headwater_swarm::{
 };
 use headwater_wire::catalogue::BATCH_VERSION;
 use headwater_wire::frame::encode_control;
+use headwater_wire::limits::MAX_FRAME;
 use headwater_wire::{
     BatchBody, ByteRange, ChunkHash, ChunkId, DataHeader, Entry, Frame, Hello, Message, PeerId, PublicKey, Role,
     RootHash, Scope, SegmentId, SegmentLen, SeqNo, SeqRange, Signature, SignedBatch, TrackId,
@@ -126,7 +127,7 @@ impl Bench {
         let hello = Hello {
             version: 1,
             role,
-            max_frame: 65_536,
+            max_frame: MAX_FRAME,
             uploads: true,
             nonce: peer,
             features: vec![],

@@ -21,8 +21,9 @@ const MAX_EARLY_CANDIDATES = 64;
 const HEADER_LEN = 25;
 const OFFSET_AT = 21;
 
-/** What every stack takes. RFC 8841. */
+/** What every stack takes, and the least that a peer may say to take: frames are not made of headers. RFC 8841. */
 const MESSAGE_LEN = 64 * 1024;
+const LEAST_MESSAGE_LEN = 16 * 1024;
 
 /** What a link tells its owner. */
 export interface LinkEvents {
@@ -204,8 +205,12 @@ export class Link {
 
   #sendPiece(chunk: Chunk): void {
     // What the peer's engine takes may be more than what its browser and this one agreed on.
-    const most = (this.#pc.sctp?.maxMessageSize ?? MESSAGE_LEN) - HEADER_LEN;
-    const piece = chunk.bytes.subarray(chunk.at, chunk.at + Math.min(chunk.piece, most));
+    const most = this.#pc.sctp?.maxMessageSize ?? MESSAGE_LEN;
+    if (most < LEAST_MESSAGE_LEN) {
+      this.#fail();
+      return;
+    }
+    const piece = chunk.bytes.subarray(chunk.at, chunk.at + Math.min(chunk.piece, most - HEADER_LEN));
     const frame = new Uint8Array(HEADER_LEN + piece.length);
     frame.set(chunk.header);
     const view = new DataView(frame.buffer);
