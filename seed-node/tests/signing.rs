@@ -187,12 +187,12 @@ fn bytes_that_change_at_their_address_in_a_watched_folder_are_named_and_not_sign
         .stderr(std::fs::File::create(&log).unwrap())
         .spawn()
         .unwrap();
-    let mut roots = || {
+    let roots = || {
         let file = std::fs::read(media.join("a.m3u8.catalogue")).unwrap_or_default();
         let bodies = if file.is_empty() { Vec::new() } else { batches(&file, &key) };
         bodies.into_iter().flat_map(|body| body.entries).map(|entry| entry.root).collect::<Vec<_>>()
     };
-    let mut wait_for = |what: &str, done: &mut dyn FnMut() -> bool| {
+    let wait_for = |what: &str, done: &mut dyn FnMut() -> bool| {
         let began = Instant::now();
         while !done() {
             assert!(began.elapsed() < PATIENCE, "{what}: {}", std::fs::read_to_string(&log).unwrap());

@@ -61,6 +61,10 @@ const ICE_KEEPALIVE: Duration = Duration::from_secs(2);
 /// the pilot's window; this much is reached only where the other side does not read.
 const MAX_OUTSTANDING: usize = 2 * 1024 * 1024;
 
+/// What every stack takes of a message, and the least that a peer may say to take: frames are not made of headers. RFC 8841.
+const MESSAGE_LEN: u32 = 64 * 1024;
+const LEAST_MESSAGE_LEN: u32 = 16 * 1024;
+
 /// Opens data channels with the `webrtc` crate, all on one UDP port. Clones share it.
 #[derive(Debug, Clone)]
 pub struct RtcTransport {
@@ -221,10 +225,10 @@ async fn run(
                 }
             }
             event = channel.poll() => match event {
-                Some(DataChannelEvent::OnOpen) if request.offer => open(&mut writer, &channel, branch, reporter).await?,
+                Some(DataChannelEvent::OnOpen) if request.offer => open(&*connection, &mut writer, &channel, branch, reporter).await?,
                 Some(DataChannelEvent::OnOpen) => opens_by = Some(Instant::now() + FIRST_WORD_WAIT),
                 Some(DataChannelEvent::OnMessage(message)) => {
-                    open(&mut writer, &channel, branch, reporter).await?;
+                    open(&*connection, &mut writer, &channel, branch, reporter).await?;
                     reporter.report(LinkEvent::Frame(message.data)).await?;
                 }
                 Some(DataChannelEvent::OnClosing | DataChannelEvent::OnClose) | None => break Ok(()),
@@ -237,7 +241,7 @@ async fn run(
                 }
             }
             () = sleep_until(opens_by.unwrap_or(deadline)), if opens_by.is_some() && !writer.is_started() => {
-                open(&mut writer, &channel, branch, reporter).await?;
+                open(&*connection, &mut writer, &channel, branch, reporter).await?;
             }
             () = sleep_until(deadline), if !writer.is_started() => break Err(Error::ErrTimeout),
         }
@@ -249,6 +253,7 @@ async fn run(
 
 /// Says that the channel is open, once.
 async fn open(
+    connection: &dyn PeerConnection,
     writer: &mut Writer,
     channel: &Arc<dyn DataChannel>,
     branch: &Arc<Branch>,
@@ -257,8 +262,17 @@ async fn open(
     if writer.is_started() {
         return Ok(());
     }
+    let agreed = match connection.sctp().await {
+        Some(sctp) => sctp.max_message_size().await.unwrap_or(MESSAGE_LEN),
+        None => MESSAGE_LEN,
+    };
+    if agreed < LEAST_MESSAGE_LEN {
+        return Err(Error::Other(format!(
+            "the peer takes messages of {agreed} bytes, and must of {LEAST_MESSAGE_LEN}"
+        )));
+    }
     reporter.report(LinkEvent::Open).await?;
-    writer.start(channel, branch, reporter);
+    writer.start(channel, branch, reporter, agreed);
     Ok(())
 }
 

@@ -38,7 +38,13 @@ impl Writer {
         self.task.is_some()
     }
 
-    pub(super) fn start(&mut self, channel: &Arc<dyn DataChannel>, branch: &Arc<Branch>, reporter: &Reporter) {
+    pub(super) fn start(
+        &mut self,
+        channel: &Arc<dyn DataChannel>,
+        branch: &Arc<Branch>,
+        reporter: &Reporter,
+        max_message: u32,
+    ) {
         let Some((control, chunks)) = self.queues.take() else { return };
         let sender = Sender {
             channel: Arc::clone(channel),
@@ -47,6 +53,7 @@ impl Writer {
             pilot: Pilot::new(Instant::now()),
             control,
             chunks,
+            max_piece: max_message - DATA_HEADER_LEN as u32,
             current: None,
             finished: None,
         };
@@ -79,6 +86,8 @@ struct Sender {
     pilot: Pilot,
     control: mpsc::Receiver<Vec<u8>>,
     chunks: mpsc::Receiver<OutgoingChunk>,
+    /// What both sides' SCTP takes at once, which may be less than the peer's engine does.
+    max_piece: u32,
     /// The chunk being cut, and how much of it is sent.
     current: Option<(OutgoingChunk, usize)>,
     /// A chunk that is sent and not yet said to be: there is no room for another.
@@ -124,7 +133,7 @@ impl Sender {
 
     async fn send_piece(&mut self) -> Result<(), Error> {
         let Some((chunk, sent)) = &mut self.current else { return Ok(()) };
-        let most = self.pilot.piece_len(chunk.piece_len.max(1)) as usize;
+        let most = self.pilot.piece_len(chunk.piece_len.clamp(1, self.max_piece)) as usize;
         let piece = chunk.bytes.slice(*sent..(*sent + most).min(chunk.bytes.len()));
         // A chunk's length fits u32.
         let header = DataHeader { chunk: chunk.chunk, offset: *sent as u32 };
