@@ -142,6 +142,8 @@ describe("streams", { concurrency: 3, timeout: SUITE_MS }, () => {
   // VHS asks for the whole file to see what it is, and gives that up when it has seen enough.
   kind("files with an index", DASH, streams.indexed, { slip: { "Video.js with DASH": Infinity } });
 
+  kind("several periods", DASH, streams.periods);
+
   kind("AES-128", HLS, streams.aes128, {
     spy: watchFrames,
     async check({ viewers }, { name, made, stage }) {
@@ -325,7 +327,7 @@ describe("streams", { concurrency: 3, timeout: SUITE_MS }, () => {
     });
   }
 
-  for (const name of ["hls.js 1.7", "dash.js"]) {
+  for (const name of ["hls.js 1.7", "dash.js", "Shaka with DASH", "Video.js with HLS"]) {
     test(`two CDNs with the same stream: ${name}`, async (t) => {
       const folder = await folderFor(t);
       const { media } = await streams.plain(folder);

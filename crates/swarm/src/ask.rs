@@ -71,7 +71,8 @@ impl Engine {
         }
         // Most of them are asked for, and it is not yet time to look for somebody quicker.
         let mut look_at: Option<Now> = None;
-        let missing = segment.missing().filter(|index| !segment.is_being_fetched(*index));
+        let is_around = |index: &ChunkIndex| self.around.may_hold(ChunkId { segment: id, index: *index });
+        let missing = segment.missing().filter(|index| !segment.is_being_fetched(*index)).filter(is_around);
         let open: Vec<(ChunkIndex, Option<PeerId>)> = missing
             .filter_map(|index| match segment.asked.get(&index) {
                 Some((_, at)) if *at > now => {

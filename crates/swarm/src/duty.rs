@@ -198,7 +198,7 @@ impl Engine {
 
     /// Whether a neighbour holds the chunk.
     fn is_around(&self, chunk: ChunkId) -> bool {
-        self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds(chunk))
+        self.around.may_hold(chunk) && self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds(chunk))
     }
 
     /// How many of the neighbours that want this segment come before this peer in the order for it.

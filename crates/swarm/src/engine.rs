@@ -14,6 +14,7 @@ use crate::config::{Config, Integrity};
 use crate::duty::UnderWay;
 use crate::election::Candidates;
 use crate::gossip::{Announcements, REACH};
+use crate::holdings::Holdings;
 use crate::io::{
     BatchSource, DataVerdict, DeliveryReport, DemandId, DisconnectReason, Event, FetchId, Input, MediaKind, Output,
     Stats, Verdict, VerifyId,
@@ -44,6 +45,8 @@ pub struct Engine {
     pub(crate) began: Now,
     pub(crate) now: Now,
     pub(crate) neighbours: SortedMap<PeerId, Neighbour>,
+    /// What any neighbour has said to hold since there was none: what nobody named needs no looking for.
+    pub(crate) around: Holdings,
     pub(crate) segments: SegmentMap<Box<Segment>>,
     /// Segments that are demanded, wanted ahead or being fetched, and not complete.
     pub(crate) active: SortedSet<SegmentId>,
@@ -99,6 +102,7 @@ impl Engine {
             began: now,
             now,
             neighbours: SortedMap::default(),
+            around: Holdings::default(),
             segments: SegmentMap::default(),
             active: SortedSet::default(),
             timeline: Timeline::default(),
@@ -239,7 +243,7 @@ impl Engine {
     /// Whether a neighbour that gives says to hold all of a segment.
     #[must_use]
     pub fn is_held_nearby(&self, id: SegmentId) -> bool {
-        self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds_whole(id))
+        self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holdings.holds_whole(id))
     }
 
     /// Bytes by source, and what is going on now.

@@ -11,6 +11,7 @@ use headwater_wire::{
 };
 
 use crate::engine::Engine;
+use crate::holdings::Holdings;
 use crate::io::{BatchSource, DisconnectReason, Event, Output};
 use crate::map::{SortedMap, SortedSet};
 use crate::neighbour::Neighbour;
@@ -111,6 +112,9 @@ impl Engine {
     pub(crate) fn forget_peer(&mut self, peer: PeerId) {
         let Some(neighbour) = self.neighbours.remove(&peer) else { return };
         self.announcements.answered.remove(&peer);
+        if self.neighbours.is_empty() {
+            self.around = Holdings::default();
+        }
         for (chunk, ask) in &neighbour.asked {
             self.stats.wasted_bytes += u64::from(ask.received);
             if let Some(segment) = self.segments.get_mut(&chunk.segment) {
@@ -252,7 +256,8 @@ impl Engine {
             Message::Hello(_) | Message::Bye { .. } => {}
             Message::Have { track, full, ranges } => {
                 self.ceiling = ranges.iter().map(|range| range.end()).fold(self.ceiling, SeqNo::max);
-                neighbour.learn_whole(track, full, &ranges);
+                neighbour.holdings.learn_whole(track, full, &ranges);
+                self.around.learn_whole(track, false, &ranges);
                 for range in ranges.iter().filter(|range| range.count == 1) {
                     let segment = SegmentId { track, seq: range.first };
                     self.note_progress(segment, &[ChunkRange::one(ChunkIndex(0))]);
@@ -260,10 +265,11 @@ impl Engine {
             }
             Message::HaveChunks { segment, chunks } => {
                 self.ceiling = self.ceiling.max(segment.seq);
-                neighbour.learn_chunks(segment, &chunks);
+                neighbour.holdings.learn_chunks(segment, &chunks);
+                self.around.learn_chunks(segment, &chunks);
                 self.note_progress(segment, &chunks);
             }
-            Message::Dropped { track, ranges } => neighbour.learn_dropped(track, &ranges),
+            Message::Dropped { track, ranges } => neighbour.holdings.learn_dropped(track, &ranges),
             Message::Fetching { segment, chunks } => self.on_fetching(peer, segment, chunks),
             Message::Request { segment, chunks, time_left_ms } => {
                 self.on_request(peer, segment, chunks, Span::from_millis(u64::from(time_left_ms)));
@@ -462,7 +468,7 @@ impl Engine {
         self.tell_viewers(&news, None);
         for (segment, set) in chunks {
             // Who has the whole segment has no use for the news of a part.
-            let lacking = |neighbour: &Neighbour| !neighbour.holds_whole(segment);
+            let lacking = |neighbour: &Neighbour| !neighbour.holdings.holds_whole(segment);
             self.tell_those(&Message::HaveChunks { segment, chunks: set.ranges() }, lacking);
         }
     }
@@ -583,7 +589,8 @@ impl Engine {
         let latest: Vec<SegmentId> = self.latest.values().copied().collect();
         let is_idle = |neighbour: &Neighbour| {
             let serves = latest.iter().any(|last| after(*last).any(|id| neighbour.holds_any(id)));
-            let furthest = latest.iter().filter_map(|last| Some((last.track, neighbour.furthest(last.track)?)));
+            let furthest =
+                latest.iter().filter_map(|last| Some((last.track, neighbour.holdings.furthest(last.track)?)));
             let mut served = furthest.flat_map(|(track, seq)| after(SegmentId { track, seq }));
             let is_settled = now.passed(neighbour.connected) >= WANT_EVERY;
             let is_busy = !neighbour.asked.is_empty() || !neighbour.wants.is_empty() || !neighbour.sending.is_empty();

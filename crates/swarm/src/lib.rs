@@ -29,6 +29,7 @@ mod election;
 mod engine;
 mod flow;
 mod gossip;
+mod holdings;
 pub mod io;
 mod map;
 mod neighbour;

@@ -1,24 +1,15 @@
 //! One neighbour: what it holds, what is under way in both directions, how fast it is.
 
 use headwater_wire::limits::{CHUNK_LEN, MIN_MAX_FRAME};
-use headwater_wire::{ChunkId, ChunkRange, Hello, Role, SegmentId, SeqNo, SeqRange, TrackId};
+use headwater_wire::{ChunkId, Hello, Role, SegmentId};
 
 use crate::flow::Flow;
+use crate::holdings::Holdings;
 use crate::map::SortedMap;
-use crate::ranges::{ChunkSet, SeqSet};
 use crate::time::{Now, Span};
 
 /// A neighbour whose newest segment is further behind than this is not about to fetch the segment in question.
 const CONTENDER_REACH: u64 = 3;
-
-/// Most tracks that a neighbour's holdings are remembered of.
-const MAX_TRACKS: usize = 64;
-
-/// Most gaps in what a neighbour holds of a track. Beyond, what it says is not remembered: it is of little use.
-const MAX_HELD_RANGES: usize = 1024;
-
-/// Most segments a neighbour may hold in part at once, of one track.
-const MAX_PARTIAL: usize = 64;
 
 /// Most chunks a neighbour may have asked for and not got: a segment of 8 MiB.
 pub(crate) const MAX_ASKS: usize = 128;
@@ -55,13 +46,6 @@ const FIRST_RATE: f64 = 500_000.0;
 const SLOWEST_RATE: f64 = 20_000.0;
 const FIRST_ROUND_TRIP: Span = Span::from_millis(100);
 
-/// What a neighbour has of one track.
-#[derive(Debug, Default)]
-pub(crate) struct Holding {
-    pub(crate) whole: SeqSet,
-    pub(crate) partial: SortedMap<SeqNo, ChunkSet>,
-}
-
 /// A chunk asked of a neighbour.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ask {
@@ -91,7 +75,7 @@ pub(crate) struct Sending {
 pub(crate) struct Neighbour {
     pub(crate) connected: Now,
     pub(crate) hello: Option<Hello>,
-    pub(crate) holdings: SortedMap<TrackId, Holding>,
+    pub(crate) holdings: Holdings,
     /// What this peer asked of it.
     pub(crate) asked: SortedMap<ChunkId, Ask>,
     asked_bytes: u64,
@@ -132,7 +116,7 @@ impl Neighbour {
         Self {
             connected: now,
             hello: None,
-            holdings: SortedMap::default(),
+            holdings: Holdings::default(),
             asked: SortedMap::default(),
             asked_bytes: 0,
             avoided: SortedMap::default(),
@@ -195,79 +179,17 @@ impl Neighbour {
 
     // What it holds.
 
-    /// The holding of `track`, to be written to; `None` beyond [`MAX_TRACKS`].
-    pub(crate) fn holding_mut(&mut self, track: TrackId) -> Option<&mut Holding> {
-        if !self.holdings.contains_key(&track) && self.holdings.len() >= MAX_TRACKS {
-            return None;
-        }
-        Some(self.holdings.or_default(track))
-    }
-
-    pub(crate) fn learn_whole(&mut self, track: TrackId, full: bool, ranges: &[SeqRange]) {
-        let Some(holding) = self.holding_mut(track) else { return };
-        if full {
-            holding.whole.clear();
-            holding.partial.clear();
-        }
-        for range in ranges {
-            if holding.whole.range_count() >= MAX_HELD_RANGES {
-                break;
-            }
-            holding.whole.insert(*range);
-            holding.partial.retain(|seq, _| !range.contains(*seq));
-        }
-    }
-
-    pub(crate) fn learn_chunks(&mut self, segment: SegmentId, chunks: &[ChunkRange]) {
-        let Some(holding) = self.holding_mut(segment.track) else { return };
-        if holding.whole.contains(segment.seq) {
-            return;
-        }
-        let held = holding.partial.or_default(segment.seq);
-        for range in chunks {
-            held.insert_range(*range);
-        }
-        // The oldest numbers are the least wanted.
-        if holding.partial.len() > MAX_PARTIAL {
-            holding.partial.pop_first();
-        }
-    }
-
-    pub(crate) fn learn_dropped(&mut self, track: TrackId, ranges: &[SeqRange]) {
-        let Some(holding) = self.holdings.get_mut(&track) else { return };
-        for range in ranges {
-            if holding.whole.range_count() < MAX_HELD_RANGES {
-                holding.whole.remove(*range);
-            }
-            holding.partial.retain(|seq, _| !range.contains(*seq));
-        }
-    }
-
     pub(crate) fn holds(&self, chunk: ChunkId) -> bool {
-        let Some(holding) = self.holdings.get(&chunk.segment.track) else { return false };
-        let seq = chunk.segment.seq;
-        holding.whole.contains(seq) || holding.partial.get(&seq).is_some_and(|held| held.contains(chunk.index))
+        self.holdings.holds(chunk)
     }
 
     pub(crate) fn holds_any(&self, segment: SegmentId) -> bool {
-        let Some(holding) = self.holdings.get(&segment.track) else { return false };
-        holding.whole.contains(segment.seq) || holding.partial.contains_key(&segment.seq)
-    }
-
-    pub(crate) fn holds_whole(&self, segment: SegmentId) -> bool {
-        self.holdings.get(&segment.track).is_some_and(|holding| holding.whole.contains(segment.seq))
-    }
-
-    /// The last segment of `track` that it holds, in part or whole.
-    pub(crate) fn furthest(&self, track: TrackId) -> Option<SeqNo> {
-        let holding = self.holdings.get(&track)?;
-        let partial = holding.partial.last().map(|(seq, _)| seq);
-        holding.whole.last().max(partial)
+        self.holdings.holds_any(segment)
     }
 
     /// Whether it is about to want `segment`, as this peer is.
     pub(crate) fn is_near(&self, segment: SegmentId) -> bool {
-        self.furthest(segment.track).is_some_and(|seq| seq.0.saturating_add(CONTENDER_REACH) >= segment.seq.0)
+        self.holdings.furthest(segment.track).is_some_and(|seq| seq.0.saturating_add(CONTENDER_REACH) >= segment.seq.0)
     }
 
     // What is asked of it.

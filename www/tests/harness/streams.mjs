@@ -212,6 +212,39 @@ export async function plain(folder) {
   return { playlist: "media_0.m3u8", media: /seg-/ };
 }
 
+/** Two periods of eight seconds, as a programme and what follows it: each counts its segments, and its time, from anew. */
+export async function periods(folder) {
+  for (const track of [0, 2]) await copyTrack(folder, track);
+  const AUDIO = [
+    'contentType="audio"',
+    'mimeType="audio/mp4" codecs="mp4a.40.2" bandwidth="48608" audioSamplingRate="48000"',
+  ];
+  const half = COUNT / 2;
+  const set = (track, scale, [kind, format], first) => `<AdaptationSet ${kind} segmentAlignment="true">
+    <Representation id="${track}" ${format}><SegmentTemplate timescale="${scale}" duration="${2 * scale}"
+      startNumber="${first}" presentationTimeOffset="${(first - 1) * 2 * scale}" initialization="init-${track}.mp4"
+      media="seg-${track}-$Number%03d$.m4s"/></Representation></AdaptationSet>`;
+  const period = (at) => `<Period id="p${at}" start="PT${2 * half * at}S" duration="PT${2 * half}S">
+    ${set(0, 12800, VIDEO, 1 + half * at)}${set(2, 48000, AUDIO, 1 + half * at)}</Period>`;
+  await text(folder, "stream.mpd", [
+    `<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT16S"
+      minBufferTime="PT2S" profiles="urn:mpeg:dash:profile:isoff-live:2011">${period(0)}${period(1)}</MPD>\n`,
+  ]);
+  return { playlist: "stream.mpd", media: /seg-/ };
+}
+
+/** The manifest of a live broadcast that began at `startAt`, in ms since the epoch, which segments of 2 s of the tests' half minute make up. */
+export function liveManifest(startAt) {
+  const at = (ms) => new Date(ms).toISOString();
+  return `<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" minimumUpdatePeriod="PT2S"
+    availabilityStartTime="${at(startAt)}" publishTime="${at(Date.now())}" suggestedPresentationDelay="PT6S"
+    timeShiftBufferDepth="PT16S" minBufferTime="PT2S" profiles="urn:mpeg:dash:profile:isoff-live:2011"><Period start="PT0S">
+    <AdaptationSet ${VIDEO[0]} segmentAlignment="true"><Representation id="0" ${VIDEO[1]}><SegmentTemplate
+      timescale="12800" duration="25600" startNumber="1" initialization="init-0.mp4" media="seg-0-$Number%03d$.m4s"/>
+    </Representation></AdaptationSet></Period>
+    <UTCTiming schemeIdUri="urn:mpeg:dash:utc:direct:2014" value="${at(Date.now())}"/></MPD>\n`;
+}
+
 /**
  * Content alone in media_0.m3u8, and what a server of advertisements makes of it for each viewer: `lists` are its playlists,
  * in each of which a break is of another length, so that what follows it has other numbers.
