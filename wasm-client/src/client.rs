@@ -1,8 +1,6 @@
 //! The bridge: every method tells the engine one thing, then does what it says.
 
-use alloc::borrow::ToOwned;
 use alloc::collections::VecDeque;
-use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;

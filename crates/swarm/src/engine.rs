@@ -45,7 +45,7 @@ pub struct Engine {
     pub(crate) began: Now,
     pub(crate) now: Now,
     pub(crate) neighbours: SortedMap<PeerId, Neighbour>,
-    /// What any neighbour has said to hold since there was none: what nobody named needs no looking for.
+    /// What any neighbour ever said to hold: what nobody named needs no looking for.
     pub(crate) around: Holdings,
     pub(crate) segments: SegmentMap<Box<Segment>>,
     /// Segments that are demanded, wanted ahead or being fetched, and not complete.

@@ -11,7 +11,6 @@ use headwater_wire::{
 };
 
 use crate::engine::Engine;
-use crate::holdings::Holdings;
 use crate::io::{BatchSource, DisconnectReason, Event, Output};
 use crate::map::{SortedMap, SortedSet};
 use crate::neighbour::Neighbour;
@@ -112,9 +111,6 @@ impl Engine {
     pub(crate) fn forget_peer(&mut self, peer: PeerId) {
         let Some(neighbour) = self.neighbours.remove(&peer) else { return };
         self.announcements.answered.remove(&peer);
-        if self.neighbours.is_empty() {
-            self.around = Holdings::default();
-        }
         for (chunk, ask) in &neighbour.asked {
             self.stats.wasted_bytes += u64::from(ask.received);
             if let Some(segment) = self.segments.get_mut(&chunk.segment) {
