@@ -13,6 +13,9 @@ const TS = path.resolve(CMAF, "../../../sample/ts");
 /** Segments that a stream has: sixteen seconds. */
 const COUNT = 8;
 
+/** All of them. */
+const LOOP = 16;
+
 const HEAD = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-TARGETDURATION:4", "#EXT-X-PLAYLIST-TYPE:VOD"];
 const END = "#EXT-X-ENDLIST\n";
 
@@ -243,6 +246,23 @@ export function liveManifest(startAt) {
       timescale="12800" duration="25600" startNumber="1" initialization="init-0.mp4" media="seg-0-$Number%03d$.m4s"/>
     </Representation></AdaptationSet></Period>
     <UTCTiming schemeIdUri="urn:mpeg:dash:utc:direct:2014" value="${at(Date.now())}"/></MPD>\n`;
+}
+
+/** A segment of that broadcast, by its number: the files' timestamps go on where the half minute begins anew. */
+export async function liveSegment(number) {
+  const [loop, place] = [Math.floor((number - 1) / LOOP), (number - 1) % LOOP];
+  const bytes = await readFile(path.join(CMAF, segmentName(0, place + 1)));
+  // Where in each box its time stands, which is 64 bits long in boxes of version 1.
+  for (const [box, at] of [
+    ["sidx", 16],
+    ["tfdt", 8],
+  ]) {
+    const found = bytes.indexOf(box);
+    if (found === -1) continue;
+    if (bytes[found + 4] !== 1) throw new Error(`${box} of version ${bytes[found + 4]}`);
+    bytes.writeBigUInt64BE(bytes.readBigUInt64BE(found + at) + BigInt(loop * LOOP * 25_600), found + at);
+  }
+  return bytes;
 }
 
 /**
