@@ -60,7 +60,7 @@ pub(crate) fn sim(repo: &Repo, only: Option<&str>) -> Result<Vec<Measured>> {
         let names: Vec<&str> = ROWS.iter().map(|row| row.scenario).chain([PATHS]).collect();
         bail!("there is no such scenario: choose of {}", names.join(", "));
     }
-    run(cargo(repo).args(["build", "--release", "--package", "headwater-sim"]))?;
+    run(cargo(repo).args(["build", "--profile", "sim", "--package", "headwater-sim"]))?;
     let mut results = Vec::new();
     println!("{:18} {:42} {:>10} {:>10} {:>7}  limit", "scenario", "figure", "value", "bar", "");
     for row in rows {
@@ -153,7 +153,7 @@ fn read(file: &Path) -> Result<Value> {
 }
 
 fn binary(repo: &Repo) -> PathBuf {
-    repo.target().join("release").join(format!("headwater-sim{}", std::env::consts::EXE_SUFFIX))
+    repo.target().join("sim").join(format!("headwater-sim{}", std::env::consts::EXE_SUFFIX))
 }
 
 fn live(runs: &Runs) -> Vec<Bar> {

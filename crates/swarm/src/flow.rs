@@ -130,7 +130,9 @@ impl Flow {
     }
 
     fn max_frame(&self) -> u32 {
-        let is_quick = self.is_local() || self.carried(ONE_FRAME_US) >= u64::from(CHUNK_LEN);
+        // By the round trip of any ping: nothing of what is urgent measures the path further.
+        let carried = u64::from(self.window) * ONE_FRAME_US / self.base.as_micros().max(1);
+        let is_quick = self.base > Span::ZERO && carried >= u64::from(CHUNK_LEN);
         if is_quick { u32::MAX } else { SLOW_FRAME }
     }
 

@@ -84,6 +84,7 @@ fn longest_piece(round_trip: u64) -> Option<u32> {
 #[test]
 fn a_chunk_is_one_frame_only_where_it_arrives_at_once() {
     assert_eq!(longest_piece(1), Some(CHUNK));
+    assert_eq!(longest_piece(8), Some(CHUNK));
     // Who waits for it sees that it is coming, and does not ask another.
     assert_eq!(longest_piece(ROUND_TRIP), Some(CHUNK / 2));
 }
