@@ -329,7 +329,7 @@ impl Engine {
             && !self.under_way.contains_key(&id)
             && self.ready().any(|(_, neighbour)| neighbour.is_reliable_seed() && neighbour.is_near(id));
         if speaks && self.note_under_way(id, Some(ALL_CHUNKS), true) {
-            self.tell_viewers(&[Message::Fetching { segment: id, chunks: Some(ALL_CHUNKS) }], None);
+            self.tell_lacking(&Message::Fetching { segment: id, chunks: Some(ALL_CHUNKS) }, id, None);
         }
     }
 
@@ -340,8 +340,10 @@ impl Engine {
             let window = last.seq.0.saturating_sub(2)..=last.seq.0.saturating_add(MAX_UNDER_WAY as u64);
             last.track == id.track && window.contains(&id.seq.0)
         });
-        if is_ahead && self.note_under_way(id, chunks, false) && self.timeline.is_live(id.track) {
-            self.tell_viewers(&[Message::Fetching { segment: id, chunks }], Some(peer));
+        // What is here those around can have from here: a newcomer's fetches of what everybody has would go round the swarm.
+        let is_here = self.segments.get(&id).is_some_and(|segment| segment.shared);
+        if is_ahead && !is_here && self.note_under_way(id, chunks, false) && self.timeline.is_live(id.track) {
+            self.tell_lacking(&Message::Fetching { segment: id, chunks }, id, Some(peer));
         }
     }
 

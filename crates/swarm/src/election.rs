@@ -142,7 +142,7 @@ impl Engine {
             nonces.retain(|nonce| lists.get(key).is_some_and(|list| list.contains_key(&place(*nonce, *key))));
             !nonces.is_empty()
         });
-        self.tell_viewers(&Candidates::messages(&news), None);
+        self.tell_viewers(&Candidates::messages(&news));
     }
 
     /// Tells a new neighbour all candidates known.

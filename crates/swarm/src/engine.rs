@@ -506,7 +506,7 @@ impl Engine {
             }
         }
         if scope != Scope::Any && !segments.is_empty() {
-            self.pass_batch_on(&batch, from);
+            self.pass_batch_on(&batch, &segments, from);
         }
     }
 

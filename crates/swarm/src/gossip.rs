@@ -30,14 +30,19 @@ const SILENCE: Span = Span::from_secs(20);
 /// A peer that has not said hello this long after its channel opened never will.
 const HELLO_WITHIN: Span = Span::from_secs(10);
 
-/// Between two requests for more neighbours, at first; doubled each time nobody came of it.
+/// Between two requests for more neighbours, at first; doubled each time nobody came of it. Whoever has none at all, though
+/// there are others, has met those that it cannot connect to, and each segment meanwhile is a copy from the origin.
 const WANT_EVERY: Span = Span::from_secs(5);
+const WANT_EVERY_ALONE: Span = Span::from_secs(2);
 
 /// How many neighbours are asked for, beyond those wanted, by a viewer whose neighbours have nothing for it.
 const STRANGERS: u16 = 4;
 
 /// As many segments as a player's buffer reaches.
 pub(crate) const REACH: u64 = 16;
+
+/// The newest entries of a live track that a new neighbour is told unasked: players begin three segments before the end.
+const LIVE_ENTRIES: u64 = 4;
 
 /// Questions (for entries, for hashes) a neighbour may ask in a second; more are not answered.
 const MAX_QUESTIONS: u32 = 20;
@@ -49,7 +54,7 @@ pub(crate) struct Announcements {
     whole: SortedSet<SegmentId>,
     dropped: SortedSet<SegmentId>,
     due: Option<Now>,
-    next_want: Now,
+    last_want: Now,
     /// When a neighbour may have to be pinged or let go next.
     next_look: Now,
     wants: u32,
@@ -70,7 +75,7 @@ impl Announcements {
             whole: SortedSet::default(),
             dropped: SortedSet::default(),
             due: None,
-            next_want: now + WANT_EVERY,
+            last_want: now,
             next_look: now,
             wants: 0,
             strange_at: None,
@@ -240,8 +245,25 @@ impl Engine {
         for message in messages {
             self.send(peer, &message);
         }
+        self.tell_live_entries(peer);
         for (segment, chunks) in self.fetches_under_way() {
             self.send(peer, &Message::Fetching { segment, chunks });
+        }
+    }
+
+    /// Hands over the newest entries of live tracks: a newcomer has no time to ask for those that it begins with.
+    fn tell_live_entries(&mut self, peer: PeerId) {
+        let live = self.latest.values().filter(|last| self.timeline.is_live(last.track));
+        let tracks: SortedSet<TrackId> = live.map(|last| last.track).collect();
+        let mut told = Vec::new();
+        for track in tracks.iter() {
+            let Some(last) = self.timeline.last(track) else { continue };
+            let first = SeqNo(last.0.saturating_sub(LIVE_ENTRIES - 1));
+            let batches = self.catalogue.covering(track, SeqRange { first, count: LIVE_ENTRIES });
+            told.extend(batches.into_iter().map(|batch| Message::Catalogue(batch.as_bytes().to_vec())));
+        }
+        for message in told {
+            self.send(peer, &message);
         }
     }
 
@@ -461,46 +483,44 @@ impl Engine {
             let parts = ranges.chunks(MAX_RANGES);
             news.extend(parts.map(|part| Message::Have { track, full: false, ranges: part.to_vec() }));
         }
-        self.tell_viewers(&news, None);
+        self.tell_viewers(&news);
         for (segment, set) in chunks {
-            // Who has the whole segment has no use for the news of a part.
-            let lacking = |neighbour: &Neighbour| !neighbour.holdings.holds_whole(segment);
-            self.tell_those(&Message::HaveChunks { segment, chunks: set.ranges() }, lacking);
+            // Who has the same has no use for the news.
+            let lacks = |neighbour: &Neighbour| set.iter().any(|index| !neighbour.holds(ChunkId { segment, index }));
+            self.tell_those(&Message::HaveChunks { segment, chunks: set.ranges() }, |_, neighbour| {
+                !neighbour.is_seed() && lacks(neighbour)
+            });
         }
     }
 
-    fn tell_those(&mut self, message: &Message, which: impl Fn(&Neighbour) -> bool) {
-        let peers: Vec<PeerId> = self
-            .ready()
-            .filter(|(_, neighbour)| !neighbour.is_seed() && which(neighbour))
-            .map(|(peer, _)| peer)
-            .collect();
-        for peer in peers {
+    pub(crate) fn tell_those(&mut self, message: &Message, which: impl Fn(PeerId, &Neighbour) -> bool) {
+        let those = self.ready().filter(|(peer, neighbour)| which(*peer, neighbour));
+        for peer in those.map(|(peer, _)| peer).collect::<Vec<PeerId>>() {
             self.send(peer, message);
         }
     }
 
-    /// Sends messages to every viewer among the neighbours but `except`. Seeds want nothing.
-    pub(crate) fn tell_viewers(&mut self, messages: &[Message], except: Option<PeerId>) {
-        self.tell(messages, except, false);
-    }
-
-    /// The same, to seeds as well where they want it.
-    pub(crate) fn tell(&mut self, messages: &[Message], except: Option<PeerId>, seeds: bool) {
-        let peers: Vec<PeerId> = self
-            .ready()
-            .filter(|(peer, neighbour)| Some(*peer) != except && (seeds || !neighbour.is_seed()))
-            .map(|(peer, _)| peer)
-            .collect();
+    /// Sends messages to every viewer among the neighbours. Seeds want nothing.
+    pub(crate) fn tell_viewers(&mut self, messages: &[Message]) {
         for message in messages {
-            for peer in &peers {
-                self.send(*peer, message);
-            }
+            self.tell_those(message, |_, neighbour| !neighbour.is_seed());
         }
     }
 
-    pub(crate) fn pass_batch_on(&mut self, batch: &SignedBatch, from: Option<PeerId>) {
-        self.tell_viewers(&[Message::Catalogue(batch.as_bytes().to_vec())], from);
+    /// The same, with what is of no use to those who have all of a segment, nor to `except`.
+    pub(crate) fn tell_lacking(&mut self, message: &Message, id: SegmentId, except: Option<PeerId>) {
+        self.tell_those(message, |peer, neighbour| {
+            Some(peer) != except && !neighbour.is_seed() && !neighbour.holdings.holds_whole(id)
+        });
+    }
+
+    /// Hands the entries of these segments on to those who may not have them.
+    pub(crate) fn pass_batch_on(&mut self, batch: &SignedBatch, segments: &[SegmentId], from: Option<PeerId>) {
+        // Nobody says to hold what it has no entry for.
+        let lacks = |neighbour: &Neighbour| segments.iter().any(|id| !neighbour.holds_any(*id));
+        self.tell_those(&Message::Catalogue(batch.as_bytes().to_vec()), |peer, neighbour| {
+            Some(peer) != from && !neighbour.is_seed() && lacks(neighbour)
+        });
     }
 
     // Keeping in touch.
@@ -563,11 +583,16 @@ impl Engine {
         if count == 0 {
             return;
         }
-        if self.announcements.next_want > self.now {
-            return self.wake_at(self.announcements.next_want);
-        }
+        let is_alone = have == 0 && swarm_size > 1;
+        let every = if is_alone { WANT_EVERY_ALONE } else { WANT_EVERY };
         let patience = if swarm_size <= u32::from(have) + 1 { 4 } else { 1 };
-        self.announcements.next_want = self.now + WANT_EVERY * (patience << self.announcements.wants.min(4));
+        // Who joins is offered neighbours, which is as good as having asked.
+        let pause = |wants: u32| every * (patience << wants.saturating_sub(1).min(4));
+        let due = self.announcements.last_want + pause(self.announcements.wants);
+        if due > self.now {
+            return self.wake_at(due);
+        }
+        self.announcements.last_want = self.now;
         self.announcements.wants += 1;
         if is_strange {
             // Who is in front of everybody finds nobody, however often it asks.
@@ -576,7 +601,7 @@ impl Engine {
             self.make_room(usize::from((have + count).saturating_sub(self.config.max_neighbours)));
         }
         self.emit(Output::WantNeighbours { count });
-        self.wake_at(self.announcements.next_want);
+        self.wake_at(self.now + pause(self.announcements.wants));
     }
 
     /// Lets go of up to `count` viewers that have nothing for this one, nor it for them, and have had the time to say so.
