@@ -54,9 +54,18 @@ const WASM_FEATURES: [&str; 7] = [
     "--enable-sign-ext",
 ];
 
-/// What makes the client small.
-const SMALLER: [&str; 7] =
-    ["--flatten", "--rereloop", "-Oz", "-Oz", "--converge", "--strip-debug", "--strip-producers"];
+/// What makes the client small. A large function that is called from one place is left where it is: within its caller it is
+/// a few bytes less, and compresses worse by more (3 % of the client).
+const SMALLER: [&str; 8] = [
+    "--flatten",
+    "--rereloop",
+    "-Oz",
+    "-Oz",
+    "--converge",
+    "--one-caller-inline-max-function-size=25",
+    "--strip-debug",
+    "--strip-producers",
+];
 
 /// Builds what changed and prints what it weighs.
 pub(crate) fn run(repo: &Repo, mode: Mode) -> Result<()> {

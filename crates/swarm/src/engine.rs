@@ -5,8 +5,8 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use headwater_wire::{
-    BatchBody, ChunkHash, ChunkId, ChunkIndex, DataHeader, PeerId, Role, RootHash, Scope, SegmentId, SegmentLen, SeqNo,
-    SignedBatch, TrackId,
+    BatchBody, ChunkHash, ChunkId, ChunkIndex, DataHeader, Message, PeerId, Role, RootHash, Scope, SegmentId,
+    SegmentLen, SeqNo, SignedBatch, TrackId,
 };
 
 use crate::catalogue::{Catalogue, Offered};
@@ -506,7 +506,11 @@ impl Engine {
             }
         }
         if scope != Scope::Any && !segments.is_empty() {
-            self.pass_batch_on(&batch, &segments, from);
+            // Nobody says to hold what it has no entry for.
+            let lacks = |neighbour: &Neighbour| segments.iter().any(|id| !neighbour.holds_any(*id));
+            self.tell(&Message::Catalogue(batch.as_bytes().to_vec()), from, |neighbour| {
+                !neighbour.is_seed() && lacks(neighbour)
+            });
         }
     }
 

@@ -253,17 +253,20 @@ impl Engine {
 
     /// Hands over the newest entries of live tracks: a newcomer has no time to ask for those that it begins with.
     fn tell_live_entries(&mut self, peer: PeerId) {
-        let live = self.latest.values().filter(|last| self.timeline.is_live(last.track));
-        let tracks: SortedSet<TrackId> = live.map(|last| last.track).collect();
-        let mut told = Vec::new();
-        for track in tracks.iter() {
-            let Some(last) = self.timeline.last(track) else { continue };
-            let first = SeqNo(last.0.saturating_sub(LIVE_ENTRIES - 1));
-            let batches = self.catalogue.covering(track, SeqRange { first, count: LIVE_ENTRIES });
-            told.extend(batches.into_iter().map(|batch| Message::Catalogue(batch.as_bytes().to_vec())));
+        for last in self.latest.values().copied().collect::<Vec<SegmentId>>() {
+            if self.timeline.is_live(last.track) {
+                let last_seq = self.timeline.last(last.track).unwrap_or(last.seq);
+                let first = SeqNo(last_seq.0.saturating_sub(LIVE_ENTRIES - 1));
+                self.tell_entries(peer, last.track, SeqRange { first, count: LIVE_ENTRIES });
+            }
         }
-        for message in told {
-            self.send(peer, &message);
+    }
+
+    fn tell_entries(&mut self, peer: PeerId, track: TrackId, range: SeqRange) {
+        let batches = self.catalogue.covering(track, range);
+        let answers: Vec<_> = batches.into_iter().map(|batch| Message::Catalogue(batch.as_bytes().to_vec())).collect();
+        for answer in answers {
+            self.send(peer, &answer);
         }
     }
 
@@ -306,12 +309,7 @@ impl Engine {
             Message::Reject { segment, chunks, reason } => self.on_reject(peer, segment, chunks, reason),
             Message::GetCatalogue { track, range } => {
                 if self.may_answer(peer) {
-                    let batches = self.catalogue.covering(track, range);
-                    let answers: Vec<_> =
-                        batches.into_iter().map(|batch| Message::Catalogue(batch.as_bytes().to_vec())).collect();
-                    for answer in answers {
-                        self.send(peer, &answer);
-                    }
+                    self.tell_entries(peer, track, range);
                 }
             }
             Message::Catalogue(bytes) => match SignedBatch::parse(&bytes) {
@@ -487,14 +485,15 @@ impl Engine {
         for (segment, set) in chunks {
             // Who has the same has no use for the news.
             let lacks = |neighbour: &Neighbour| set.iter().any(|index| !neighbour.holds(ChunkId { segment, index }));
-            self.tell_those(&Message::HaveChunks { segment, chunks: set.ranges() }, |_, neighbour| {
+            self.tell(&Message::HaveChunks { segment, chunks: set.ranges() }, None, |neighbour| {
                 !neighbour.is_seed() && lacks(neighbour)
             });
         }
     }
 
-    pub(crate) fn tell_those(&mut self, message: &Message, which: impl Fn(PeerId, &Neighbour) -> bool) {
-        let those = self.ready().filter(|(peer, neighbour)| which(*peer, neighbour));
+    /// Sends a message to those of the neighbours, but `except`, of which `which` says so.
+    pub(crate) fn tell(&mut self, message: &Message, except: Option<PeerId>, which: impl Fn(&Neighbour) -> bool) {
+        let those = self.ready().filter(|(peer, neighbour)| Some(*peer) != except && which(neighbour));
         for peer in those.map(|(peer, _)| peer).collect::<Vec<PeerId>>() {
             self.send(peer, message);
         }
@@ -503,24 +502,13 @@ impl Engine {
     /// Sends messages to every viewer among the neighbours. Seeds want nothing.
     pub(crate) fn tell_viewers(&mut self, messages: &[Message]) {
         for message in messages {
-            self.tell_those(message, |_, neighbour| !neighbour.is_seed());
+            self.tell(message, None, |neighbour| !neighbour.is_seed());
         }
     }
 
-    /// The same, with what is of no use to those who have all of a segment, nor to `except`.
+    /// The same, with what is of no use to those who have all of a segment.
     pub(crate) fn tell_lacking(&mut self, message: &Message, id: SegmentId, except: Option<PeerId>) {
-        self.tell_those(message, |peer, neighbour| {
-            Some(peer) != except && !neighbour.is_seed() && !neighbour.holdings.holds_whole(id)
-        });
-    }
-
-    /// Hands the entries of these segments on to those who may not have them.
-    pub(crate) fn pass_batch_on(&mut self, batch: &SignedBatch, segments: &[SegmentId], from: Option<PeerId>) {
-        // Nobody says to hold what it has no entry for.
-        let lacks = |neighbour: &Neighbour| segments.iter().any(|id| !neighbour.holds_any(*id));
-        self.tell_those(&Message::Catalogue(batch.as_bytes().to_vec()), |peer, neighbour| {
-            Some(peer) != from && !neighbour.is_seed() && lacks(neighbour)
-        });
+        self.tell(message, except, |neighbour| !neighbour.is_seed() && !neighbour.holdings.holds_whole(id));
     }
 
     // Keeping in touch.

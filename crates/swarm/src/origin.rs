@@ -128,7 +128,7 @@ impl Engine {
         self.note_under_way(id, chunks, true);
         if self.config.uploads {
             // A seed that has no room for a whole stream pulls what comes next.
-            self.tell_those(&Message::Fetching { segment: id, chunks }, |_, neighbour| {
+            self.tell(&Message::Fetching { segment: id, chunks }, None, |neighbour| {
                 neighbour.is_seed() || !neighbour.holdings.holds_whole(id)
             });
         }
