@@ -508,9 +508,7 @@ impl Engine {
         if scope != Scope::Any && !segments.is_empty() {
             // Nobody says to hold what it has no entry for.
             let lacks = |neighbour: &Neighbour| segments.iter().any(|id| !neighbour.holds_any(*id));
-            self.tell(&Message::Catalogue(batch.as_bytes().to_vec()), from, |neighbour| {
-                !neighbour.is_seed() && lacks(neighbour)
-            });
+            self.tell_viewers_who(&Message::Catalogue(batch.as_bytes().to_vec()), from, lacks);
         }
     }
 

@@ -485,9 +485,7 @@ impl Engine {
         for (segment, set) in chunks {
             // Who has the same has no use for the news.
             let lacks = |neighbour: &Neighbour| set.iter().any(|index| !neighbour.holds(ChunkId { segment, index }));
-            self.tell(&Message::HaveChunks { segment, chunks: set.ranges() }, None, |neighbour| {
-                !neighbour.is_seed() && lacks(neighbour)
-            });
+            self.tell_viewers_who(&Message::HaveChunks { segment, chunks: set.ranges() }, None, lacks);
         }
     }
 
@@ -499,16 +497,26 @@ impl Engine {
         }
     }
 
-    /// Sends messages to every viewer among the neighbours. Seeds want nothing.
+    /// The same, to viewers alone: seeds want nothing.
+    pub(crate) fn tell_viewers_who(
+        &mut self,
+        message: &Message,
+        except: Option<PeerId>,
+        which: impl Fn(&Neighbour) -> bool,
+    ) {
+        self.tell(message, except, |neighbour| !neighbour.is_seed() && which(neighbour));
+    }
+
+    /// Sends messages to every viewer among the neighbours.
     pub(crate) fn tell_viewers(&mut self, messages: &[Message]) {
         for message in messages {
-            self.tell(message, None, |neighbour| !neighbour.is_seed());
+            self.tell_viewers_who(message, None, |_| true);
         }
     }
 
-    /// The same, with what is of no use to those who have all of a segment.
+    /// Tells viewers, but `except`, what is of no use to those who have all of a segment.
     pub(crate) fn tell_lacking(&mut self, message: &Message, id: SegmentId, except: Option<PeerId>) {
-        self.tell(message, except, |neighbour| !neighbour.is_seed() && !neighbour.holdings.holds_whole(id));
+        self.tell_viewers_who(message, except, |neighbour| !neighbour.holdings.holds_whole(id));
     }
 
     // Keeping in touch.
