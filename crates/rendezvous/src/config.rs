@@ -44,6 +44,12 @@ pub const SAMPLE: usize = 128;
 /// Lost neighbours remembered per member, to be chosen last: a pair that just failed will likely fail again.
 pub const MAX_LOST: usize = 16;
 
+/// Browsers give a connection up after 10 seconds or so: one that is lost within this never was there.
+pub const CONNECTS_WITHIN: Duration = Duration::from_secs(20);
+
+/// So many connections that came to nothing, and more than there were others, make a member hard to reach.
+pub const HARD_MISSES: u32 = 3;
+
 /// Most neighbours that a `join` may list as connected: a seed's are the most there can be.
 pub const MAX_CONNECTED: usize = MAX_SEED_PAIRS;
 

@@ -195,13 +195,13 @@ impl Rendezvous {
             }
             NodeMessage::Accept { swarm, peer, role, others } => self.accepted(from, swarm, peer, role, &others),
             NodeMessage::Claim { swarm, peer, role, connected } => {
-                self.claimed_elsewhere(from, swarm, peer, role, connected);
+                self.claimed_elsewhere(now, from, swarm, peer, role, connected);
             }
             NodeMessage::Claimed { swarm, peer, found } => {
                 if let Some(swarm) = self.hashes.get(&swarm).and_then(|key| self.swarms.get_mut(key)) {
                     for (other, role) in found.into_iter().take(MAX_CONNECTED) {
                         if swarm.claims(now, peer, other) {
-                            swarm.pair_elsewhere(peer, other, role, from);
+                            swarm.pair_elsewhere(now, peer, other, role, from);
                         }
                     }
                 }
@@ -212,13 +212,13 @@ impl Rendezvous {
             NodeMessage::Unpaired { swarm, peer, others, lost } => {
                 if let Some(swarm) = self.hashes.get(&swarm).and_then(|key| self.swarms.get_mut(key)) {
                     for other in others.into_iter().take(MAX_CONNECTED) {
-                        swarm.unpair_elsewhere(other, peer, from, lost);
+                        swarm.unpair_elsewhere(now, other, peer, from, lost);
                     }
                 }
             }
             NodeMessage::Gone { swarm, peer, to } => {
                 if let Some(swarm) = self.hashes.get(&swarm).and_then(|key| self.swarms.get_mut(key)) {
-                    swarm.unpair_elsewhere(to, peer, from, false);
+                    swarm.unpair_elsewhere(now, to, peer, from, false);
                     if let Some(member) = swarm.member(to) {
                         let message = ServerMessage::Gone { peer };
                         self.outputs.push_back(Output::Send { conn: member.conn, message });
@@ -279,12 +279,12 @@ impl Rendezvous {
                 // Both sought at once: the lower node has the last word, and the place that is kept here is for it.
                 match swarm.pair_at(peer, other, from) {
                     Some(pair) if pair.is_kept && own.is_none_or(|own| own < from) => {
-                        swarm.unpair_elsewhere(peer, other, from, false);
+                        swarm.unpair_elsewhere(now, peer, other, from, false);
                     }
                     Some(_) => continue,
                     None => {}
                 }
-                if !swarm.pair_elsewhere(peer, other, other_role, from) {
+                if !swarm.pair_elsewhere(now, peer, other, other_role, from) {
                     refused.push(other);
                     continue;
                 }
@@ -341,7 +341,15 @@ impl Rendezvous {
     }
 
     /// A member is on another node now, and says who is connected to it.
-    fn claimed_elsewhere(&mut self, from: NodeId, hash: SwarmHash, peer: PeerId, role: Role, connected: Vec<PeerId>) {
+    fn claimed_elsewhere(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        hash: SwarmHash,
+        peer: PeerId,
+        role: Role,
+        connected: Vec<PeerId>,
+    ) {
         let Some(&key) = self.hashes.get(&hash) else { return };
         let old = self.swarms.get(&key).and_then(|swarm| swarm.member(peer)).map(|member| member.conn);
         if let Some(old) = old {
@@ -352,9 +360,9 @@ impl Rendezvous {
         for neighbour in connected.into_iter().take(MAX_CONNECTED) {
             let node = swarm.member(neighbour).and_then(|own| own.pairs.get(&peer)).and_then(|pair| pair.node);
             if let Some(node) = node {
-                swarm.unpair_elsewhere(neighbour, peer, node, false);
+                swarm.unpair_elsewhere(now, neighbour, peer, node, false);
             }
-            if swarm.pair_elsewhere(neighbour, peer, role, from)
+            if swarm.pair_elsewhere(now, neighbour, peer, role, from)
                 && let Some(member) = swarm.member(neighbour)
             {
                 found.push((neighbour, member.role));

@@ -39,6 +39,7 @@ pub(crate) struct Stranger {
 struct Asker<'a> {
     place: &'a Place,
     watching: Option<Watching>,
+    is_hard_to_reach: bool,
     lost: &'a dyn Fn(&PeerId) -> bool,
     may: &'a dyn Fn(PeerId) -> bool,
 }
@@ -49,12 +50,24 @@ struct Rank {
     failed_before: bool,
     /// Is elsewhere in the content: what the asker wants next it does not hold, however near it is.
     is_elsewhere: bool,
+    reach: Reach,
     /// Has as many neighbours as it keeps: one that is near is no use if it is everybody's.
     has_enough: bool,
     distance: Distance,
     is_taker: bool,
     load: usize,
     lot: u64,
+}
+
+/// How likely a connection is, as far as those that there were tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    /// The asker is hard to reach, and the candidate has met such a one; or there is no reason for doubt.
+    Likely,
+    /// The asker is hard to reach.
+    Unknown,
+    /// The candidate is hard to reach.
+    Unlikely,
 }
 
 /// One in so many is chosen among the far ones.
@@ -126,7 +139,13 @@ pub(crate) fn on_seek(
             swarm.may_pair_elsewhere(other, stranger.peer, stranger.role)
                 && (stranger.role == Role::Viewer || needs_seed(swarm, other))
         };
-        let asker = Asker { place: &stranger.place, watching: stranger.watching, lost: &|_| false, may: &may };
+        let asker = Asker {
+            place: &stranger.place,
+            watching: stranger.watching,
+            is_hard_to_reach: false,
+            lost: &|_| false,
+            may: &may,
+        };
         for other in choose(swarm, &asker, role, most, chance) {
             swarm.keep_place(now, other, stranger.peer, stranger.role, stranger.node);
             swarm.fulfil_one(other);
@@ -158,9 +177,10 @@ fn ask(
         return;
     }
     let (lost, may) = (|other: &PeerId| member.lost.contains(other), |other| swarm.may_pair(peer, other));
-    let asker = Asker { place: &member.place, watching: member.watching, lost: &lost, may: &may };
+    let is_hard_to_reach = member.is_hard_to_reach(chance.now);
+    let asker = Asker { place: &member.place, watching: member.watching, is_hard_to_reach, lost: &lost, may: &may };
     for other in choose(swarm, &asker, role, count, chance) {
-        introduce(swarm, peer, other, made);
+        introduce(swarm, chance.now, peer, other, made);
     }
 }
 
@@ -175,6 +195,11 @@ fn choose(swarm: &Swarm, asker: &Asker<'_>, role: Role, count: usize, chance: &m
             failed_before: (asker.lost)(&other),
             has_enough: role == Role::Viewer && member.pairs.len() >= VIEWER_TARGET,
             is_elsewhere: is_elsewhere(asker.watching, member.watching, chance.now),
+            reach: match asker.is_hard_to_reach {
+                _ if member.is_hard_to_reach(chance.now) => Reach::Unlikely,
+                true if !swarm.is_easy_to_reach(other, chance.now) => Reach::Unknown,
+                _ => Reach::Likely,
+            },
             distance: chance.costs.distance(asker.place, &member.place),
             is_taker: member.is_taker(),
             load: member.pairs.len(),
@@ -195,7 +220,7 @@ fn choose(swarm: &Swarm, asker: &Asker<'_>, role: Role, count: usize, chance: &m
 fn far_first(rest: Vec<(Rank, PeerId)>, near: Option<Distance>) -> Vec<(Rank, PeerId)> {
     let is_far = |rank: &Rank| near.is_some_and(|near| rank.distance.is_far_beside(near)) && !rank.failed_before;
     let (mut far, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(rank, _)| is_far(rank));
-    far.sort_by_key(|(rank, _)| (rank.is_elsewhere, rank.has_enough, rank.is_taker, rank.load, rank.lot));
+    far.sort_by_key(|(rank, _)| (rank.is_elsewhere, rank.reach, rank.has_enough, rank.is_taker, rank.load, rank.lot));
     far.extend(others);
     far
 }
@@ -245,7 +270,7 @@ fn serve_waiting(swarm: &mut Swarm, peer: PeerId, chance: &mut Chance<'_>, made:
     waiting.sort_by_key(|(is_elsewhere, distance, _)| (*is_elsewhere, *distance));
     waiting.truncate(room.min(MAX_WAITING_SERVED));
     for (_, _, other) in waiting {
-        introduce(swarm, other, peer, made);
+        introduce(swarm, chance.now, other, peer, made);
     }
 }
 
@@ -266,7 +291,7 @@ fn greet(swarm: &mut Swarm, peer: PeerId, chance: &mut Chance<'_>, made: &mut Ve
     candidates.sort_unstable();
     let missing = SEED_GREETING.saturating_sub(swarm.member(peer).map_or(0, |member| member.pairs.len()));
     for (_, _, other) in candidates.into_iter().take(missing) {
-        introduce(swarm, other, peer, made);
+        introduce(swarm, chance.now, other, peer, made);
     }
 }
 
@@ -274,8 +299,8 @@ fn needs_seed(swarm: &Swarm, peer: PeerId) -> bool {
     swarm.member(peer).is_some_and(|member| member.role == Role::Viewer && member.seed_pairs() < SEEDS_FIRST)
 }
 
-fn introduce(swarm: &mut Swarm, offerer: PeerId, answerer: PeerId, made: &mut Vec<Introduction>) {
-    if swarm.pair(offerer, answerer) {
+fn introduce(swarm: &mut Swarm, now: Now, offerer: PeerId, answerer: PeerId, made: &mut Vec<Introduction>) {
+    if swarm.pair(now, offerer, answerer) {
         swarm.fulfil_one(offerer);
         swarm.fulfil_one(answerer);
         made.push(Introduction { offerer, answerer });

@@ -276,7 +276,7 @@ impl Rendezvous {
             }
             ClientMessage::Lost { peer: other } => {
                 let node = swarm.member(peer).and_then(|own| own.pairs.get(&other)).and_then(|pair| pair.node);
-                swarm.lose(peer, other);
+                swarm.lose(now, peer, other);
                 if let Some(node) = node {
                     let message = NodeMessage::Unpaired { swarm: swarm.hash, peer, others: vec![other], lost: true };
                     self.directory.tell(Told::Node(node), message);
@@ -345,7 +345,7 @@ impl Rendezvous {
         self.deadlines.remove(&(deadline, conn));
         self.connections.insert(conn, Connection::Joined { swarm: key, peer, token });
         for neighbour in &connected {
-            swarm.pair_again(peer, *neighbour);
+            swarm.pair_again(now, peer, *neighbour);
         }
         if let Some(position_s) = position_s {
             swarm.set_position(now, peer, position_s);

@@ -6,7 +6,9 @@ use headwater_wire::signal::StatsReport;
 use headwater_wire::{PeerId, Role, SwarmName};
 
 use crate::cluster::{Figures, NodeId, SwarmHash};
-use crate::config::{CLAIM_STANDS, MAX_LOST, MAX_SEARCHING, MAX_SEED_PAIRS, MAX_VIEWER_PAIRS, SEEK_AGAIN};
+use crate::config::{
+    CLAIM_STANDS, CONNECTS_WITHIN, HARD_MISSES, MAX_LOST, MAX_SEARCHING, MAX_SEED_PAIRS, MAX_VIEWER_PAIRS, SEEK_AGAIN,
+};
 use crate::io::ConnId;
 use crate::place::Place;
 use crate::sums::Sums;
@@ -21,6 +23,14 @@ pub(crate) struct Pair {
     pub(crate) node: Option<NodeId>,
     /// A place that is kept for it; neither side has been told.
     pub(crate) is_kept: bool,
+    since: Now,
+}
+
+impl Pair {
+    /// Whether it is as old as no connection is that came to nothing.
+    fn lasts(&self, now: Now) -> bool {
+        !self.is_kept && now.since(self.since) >= CONNECTS_WITHIN
+    }
 }
 
 /// Neighbours that other nodes may have, while it is not known which.
@@ -46,6 +56,9 @@ pub(crate) struct Member {
     claimed: Option<Box<Claim>>,
     /// Whom it lost, latest last.
     pub(crate) lost: VecDeque<PeerId>,
+    /// Pairings that came to nothing, and those that lasted and are over.
+    misses: u32,
+    met: u32,
     /// Where in content on demand it said it is.
     pub(crate) watching: Option<Watching>,
     /// What it said it carried.
@@ -70,6 +83,24 @@ impl Member {
         const ENOUGH: u64 = 8 << 20;
         let taken = self.stats.seed_bytes.saturating_add(self.stats.viewer_bytes);
         taken > ENOUGH && self.stats.uploaded_bytes < taken / 4
+    }
+
+    /// Whether most of its connections come to nothing, as they do behind some address translators.
+    pub(crate) fn is_hard_to_reach(&self, now: Now) -> bool {
+        self.misses >= HARD_MISSES && self.misses > self.met.saturating_add(self.lasting(now))
+    }
+
+    fn lasting(&self, now: Now) -> u32 {
+        u32::try_from(self.pairs.values().filter(|pair| pair.lasts(now)).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Counts a pairing that is over.
+    fn remember(&mut self, now: Now, pair: Pair, is_lost: bool) {
+        if pair.lasts(now) {
+            self.met = self.met.saturating_add(1);
+        } else if is_lost {
+            self.misses = self.misses.saturating_add(1);
+        }
     }
 
     fn remember_lost(&mut self, other: PeerId) {
@@ -171,6 +202,8 @@ impl Swarm {
             pairs: BTreeMap::new(),
             claimed: None,
             lost: VecDeque::new(),
+            misses: 0,
+            met: 0,
             watching: None,
             stats: StatsReport::default(),
             index,
@@ -185,8 +218,11 @@ impl Swarm {
         self.waiting.remove(&peer);
         self.carried.subtract(&member.stats);
         for other in member.pairs.keys() {
-            if let Some(other) = self.members.get_mut(other) {
-                other.pairs.remove(&peer);
+            if let Some(other) = self.members.get_mut(other)
+                && other.pairs.remove(&peer).is_some()
+            {
+                // Nobody said that it came to nothing.
+                other.met = other.met.saturating_add(1);
             }
         }
         let list = self.list_mut(member.role);
@@ -211,27 +247,27 @@ impl Swarm {
     }
 
     /// Pairs two members where that is allowed; says whether it did.
-    pub(crate) fn pair(&mut self, a: PeerId, b: PeerId) -> bool {
+    pub(crate) fn pair(&mut self, now: Now, a: PeerId, b: PeerId) -> bool {
         if !self.may_pair(a, b) {
             return false;
         }
         for (one, other) in [(a, b), (b, a)] {
             let role = self.members.get(&other).map(|member| member.role);
             if let (Some(member), Some(role)) = (self.members.get_mut(&one), role) {
-                member.pairs.insert(other, Pair { role, node: None, is_kept: false });
+                member.pairs.insert(other, Pair { role, node: None, is_kept: false, since: now });
             }
         }
         true
     }
 
     /// Pairs two members that say that they are connected, also where one of them was on another node until now.
-    pub(crate) fn pair_again(&mut self, came: PeerId, neighbour: PeerId) {
+    pub(crate) fn pair_again(&mut self, now: Now, came: PeerId, neighbour: PeerId) {
         if let Some(member) = self.members.get_mut(&neighbour)
             && member.pairs.get(&came).is_some_and(|pair| pair.node.is_some())
         {
             member.pairs.remove(&came);
         }
-        self.pair(came, neighbour);
+        self.pair(now, came, neighbour);
     }
 
     /// Remembers for a while whom a member is connected to that is not here.
@@ -274,10 +310,10 @@ impl Swarm {
     }
 
     /// Pairs a member with a peer of another node where that is allowed; says whether it did.
-    pub(crate) fn pair_elsewhere(&mut self, own: PeerId, other: PeerId, role: Role, node: NodeId) -> bool {
+    pub(crate) fn pair_elsewhere(&mut self, now: Now, own: PeerId, other: PeerId, role: Role, node: NodeId) -> bool {
         let may = self.may_pair_elsewhere(own, other, role);
         if let Some(member) = self.members.get_mut(&own).filter(|_| may) {
-            member.pairs.insert(other, Pair { role, node: Some(node), is_kept: false });
+            member.pairs.insert(other, Pair { role, node: Some(node), is_kept: false, since: now });
             if let Some(claim) = &mut member.claimed {
                 claim.peers.retain(|claimed| *claimed != other);
             }
@@ -300,7 +336,7 @@ impl Swarm {
             }
         }
         if let Some(member) = self.members.get_mut(&own) {
-            member.pairs.insert(other, Pair { role, node: Some(node), is_kept: true });
+            member.pairs.insert(other, Pair { role, node: Some(node), is_kept: true, since: now });
             self.kept.push_back((now.plus(KEPT_FOR), own, other));
         }
     }
@@ -312,12 +348,14 @@ impl Swarm {
     }
 
     /// Ends the pairing of a member with a peer of another node, which may have failed.
-    pub(crate) fn unpair_elsewhere(&mut self, own: PeerId, other: PeerId, node: NodeId, lost: bool) {
+    pub(crate) fn unpair_elsewhere(&mut self, now: Now, own: PeerId, other: PeerId, node: NodeId, lost: bool) {
         if self.pair_at(own, other, node).is_none() {
             return;
         }
         if let Some(member) = self.members.get_mut(&own) {
-            member.pairs.remove(&other);
+            if let Some(pair) = member.pairs.remove(&other) {
+                member.remember(now, pair, lost);
+            }
             if lost {
                 member.remember_lost(other);
             }
@@ -332,14 +370,23 @@ impl Swarm {
     }
 
     /// Ends a pairing that failed, and remembers on both sides that it did.
-    pub(crate) fn lose(&mut self, a: PeerId, b: PeerId) {
+    pub(crate) fn lose(&mut self, now: Now, a: PeerId, b: PeerId) {
         for (one, other) in [(a, b), (b, a)] {
             if let Some(member) = self.members.get_mut(&one)
-                && member.pairs.remove(&other).is_some()
+                && let Some(pair) = member.pairs.remove(&other)
             {
+                member.remember(now, pair, true);
                 member.remember_lost(other);
             }
         }
+    }
+
+    /// Whether a member has met one whose connections mostly come to nothing: others like that can reach it too.
+    pub(crate) fn is_easy_to_reach(&self, peer: PeerId, now: Now) -> bool {
+        self.members.get(&peer).is_some_and(|member| {
+            let mut met = member.pairs.iter().filter(|(_, pair)| pair.lasts(now)).map(|(other, _)| other);
+            met.any(|other| self.members.get(other).is_some_and(|other| other.is_hard_to_reach(now)))
+        })
     }
 
     /// Sets how many neighbours a member still waits for.

@@ -69,6 +69,11 @@ const CALM_WAIT: Span = Span::from_millis(1500);
 /// After joining a swarm with others in it, how long segments that are not urgent wait for the first neighbour.
 const JOIN_GRACE: Span = Span::from_secs(5);
 
+/// How long what none of the neighbours has waits for others that were asked for because of that; until a little before the
+/// rescue, for who comes then pushes what it has down the same line.
+const SOUGHT_WITHIN: Span = Span::from_millis(3500);
+const SOUGHT_MARGIN: Span = Span::from_millis(300);
+
 /// How long after its start an engine waits for word of the swarm before it takes itself to be alone.
 const SIGNAL_GRACE: Span = Span::from_secs(2);
 
@@ -188,7 +193,7 @@ impl Engine {
         {
             return if plan == Plan::Wait { self.doubt(id, segment, rescue) } else { plan };
         }
-        self.turn_among_neighbours(id, segment)
+        self.turn_among_neighbours(id, segment, rescue)
     }
 
     /// When the first neighbour will have told what it holds. `None` without neighbours.
@@ -288,7 +293,7 @@ impl Engine {
     }
 
     /// Whether it is this peer's turn among its neighbours, each of whom ranks itself the same way.
-    fn turn_among_neighbours(&self, id: SegmentId, segment: &Segment) -> Plan {
+    fn turn_among_neighbours(&self, id: SegmentId, segment: &Segment, rescue: Now) -> Plan {
         let now = self.now;
         let since = segment.since.unwrap_or(now);
         let any_ready = self.ready().next().is_some();
@@ -306,7 +311,10 @@ impl Engine {
             return Plan::WaitUntil(turn);
         }
         if any_ready {
-            return Plan::Duty(segment.missing_range());
+            // Those who were asked for because none of the neighbours has anything may have it, and are not here yet.
+            let met = self.announcements.sought_at.map(|at| (at + SOUGHT_WITHIN).min(rescue - SOUGHT_MARGIN));
+            let met = met.filter(|at| *at > now);
+            return met.map_or(Plan::Duty(segment.missing_range()), Plan::WaitUntil);
         }
         // A moment ago nothing was known of a swarm, or there are others in it: they may be met yet.
         let until = match self.swarm {

@@ -293,8 +293,8 @@ impl Engine {
             return;
         }
         let before = self.latest.insert(kind, id);
-        if before.is_none_or(|before| before.seq.0.abs_diff(id.seq.0) > REACH) {
-            self.announcements.strange_wants = 0;
+        if before.is_some_and(|before| before.seq.0.abs_diff(id.seq.0) > REACH) {
+            self.on_jump(id);
         }
         self.demands.insert(demand, id);
         let segment = self.segment_mut(id);

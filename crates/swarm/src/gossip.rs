@@ -60,9 +60,11 @@ pub(crate) struct Announcements {
     wants: u32,
     /// When this peer last went to the origin because none of its neighbours has what it wants.
     pub(crate) strange_at: Option<Now>,
+    /// When others were last asked for because of that.
+    pub(crate) sought_at: Option<Now>,
     /// When others may be asked for because of that again, and how often they were since the player last jumped.
     next_strange: Now,
-    pub(crate) strange_wants: u32,
+    strange_wants: u32,
     /// Questions answered, by neighbour, in the second that began at the time given.
     answered: SortedMap<PeerId, u32>,
     answered_since: Now,
@@ -79,6 +81,7 @@ impl Announcements {
             next_look: now,
             wants: 0,
             strange_at: None,
+            sought_at: None,
             next_strange: now,
             strange_wants: 0,
             answered: SortedMap::default(),
@@ -568,6 +571,15 @@ impl Engine {
         self.ask_for_neighbours();
     }
 
+    /// The player goes on elsewhere. Where no neighbour has what it plays there, others are asked for at once.
+    pub(crate) fn on_jump(&mut self, id: SegmentId) {
+        self.announcements.strange_wants = 0;
+        if !self.timeline.is_live(id.track) && !self.ready().any(|(_, neighbour)| neighbour.holds_any(id)) {
+            self.announcements.strange_at = Some(self.now);
+            self.announcements.next_strange = self.now;
+        }
+    }
+
     fn ask_for_neighbours(&mut self) {
         let Some((_, swarm_size)) = self.swarm else { return };
         let have = self.neighbours.len() as u16;
@@ -585,7 +597,7 @@ impl Engine {
         // Who joins is offered neighbours, which is as good as having asked.
         let pause = |wants: u32| every * (patience << wants.saturating_sub(1).min(4));
         let due = self.announcements.last_want + pause(self.announcements.wants);
-        if due > self.now {
+        if due > self.now && !is_strange {
             return self.wake_at(due);
         }
         self.announcements.last_want = self.now;
@@ -594,6 +606,7 @@ impl Engine {
             // Who is in front of everybody finds nobody, however often it asks.
             self.announcements.next_strange = self.now + WANT_EVERY * (1 << self.announcements.strange_wants.min(2));
             self.announcements.strange_wants += 1;
+            self.announcements.sought_at = Some(self.now);
             self.make_room(usize::from((have + count).saturating_sub(self.config.max_neighbours)));
         }
         self.emit(Output::WantNeighbours { count });

@@ -88,3 +88,41 @@ fn a_viewer_of_a_live_stream_that_goes_to_the_origin_keeps_its_neighbours() {
     assert_eq!(fetches(&outputs), [None]);
     assert_eq!((wanted(&outputs), let_go(&outputs)), (vec![], vec![]));
 }
+
+/// A viewer that has played at the beginning, which its neighbours hold, for a while and jumps to 50.
+fn jumps(held_there: u64) -> (Bench, Vec<Output>) {
+    let mut bench = with_neighbours(|peer| if peer <= held_there { holds(0, 90) } else { holds(0, 20) });
+    bench.demand(1);
+    bench.wait(1_000);
+    bench.play(100.0, 104.0);
+    let mut outputs = bench.demand(52);
+    outputs.extend(bench.wait(20));
+    (bench, outputs)
+}
+
+#[test]
+fn whoever_jumps_asks_for_others_at_once_and_gives_them_time_to_come() {
+    let (mut bench, outputs) = jumps(0);
+    assert_eq!(wanted(&outputs), [4]);
+    let mut waited = 0;
+    let mut fetched = fetches(&outputs);
+    while fetched.is_empty() && waited < 10_000 {
+        fetched.extend(fetches(&bench.wait(100)));
+        waited += 100;
+    }
+    // Four seconds are left when it jumps; an origin that nothing is known of may take one and a half.
+    assert!((2_000..=2_900).contains(&waited), "went to the origin after {waited} ms");
+    let (mut bench, _) = jumps(0);
+    bench.connect(40);
+    bench.say(40, &holds(45, 20));
+    let mut outputs = bench.wait(800);
+    outputs.extend(bench.say(40, &bench::batch(52)));
+    assert_eq!(fetches(&outputs), [], "one that has it came");
+}
+
+#[test]
+fn whoever_jumps_to_what_its_neighbours_hold_asks_for_nobody() {
+    let (mut bench, mut outputs) = jumps(1);
+    outputs.extend(bench.wait(500));
+    assert_eq!(wanted(&outputs), []);
+}
