@@ -606,7 +606,10 @@ impl Engine {
             // Who is in front of everybody finds nobody, however often it asks.
             self.announcements.next_strange = self.now + WANT_EVERY * (1 << self.announcements.strange_wants.min(2));
             self.announcements.strange_wants += 1;
-            self.announcements.sought_at = Some(self.now);
+            // Where everybody is a neighbour nobody can come.
+            if swarm_size > u32::from(have) + 1 {
+                self.announcements.sought_at = Some(self.now);
+            }
             self.make_room(usize::from((have + count).saturating_sub(self.config.max_neighbours)));
         }
         self.emit(Output::WantNeighbours { count });

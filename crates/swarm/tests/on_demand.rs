@@ -121,6 +121,19 @@ fn whoever_jumps_asks_for_others_at_once_and_gives_them_time_to_come() {
 }
 
 #[test]
+fn where_everybody_is_a_neighbour_a_jump_waits_for_nobody() {
+    let mut bench = with_neighbours(|_| holds(0, 20));
+    bench.input(headwater_swarm::Input::SwarmSize { peers: 17 });
+    bench.demand(1);
+    bench.wait(1_000);
+    bench.play(100.0, 104.0);
+    let mut outputs = bench.demand(52);
+    // Some neighbours may rank before it.
+    outputs.extend(bench.wait(1_000));
+    assert_eq!(fetches(&outputs), [None]);
+}
+
+#[test]
 fn whoever_jumps_to_what_its_neighbours_hold_asks_for_nobody() {
     let (mut bench, mut outputs) = jumps(1);
     outputs.extend(bench.wait(500));
