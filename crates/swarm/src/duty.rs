@@ -25,9 +25,6 @@ const RESCUE_SHARE: u32 = 4;
 /// How many times the predicted transfer the rescue allows for.
 const RESCUE_FACTOR: f64 = 1.6;
 
-/// How long a rescue has the line for itself.
-const RESCUE_ALONE: Span = Span::from_secs(1);
-
 /// Time from one rank of an election to the next: a fetch announced by one neighbour reaches the others well within it.
 const RANK_STEP: Span = Span::from_millis(150);
 
@@ -165,17 +162,6 @@ impl Engine {
         let margin = RESCUE_MARGIN.min(had / RESCUE_SHARE);
         let reserve = self.origin.predict(bytes).scaled(RESCUE_FACTOR) + margin;
         self.now + slack.saturating_sub(reserve)
-    }
-
-    /// Whether the origin is bringing what must not be late, and has not taken long yet.
-    pub(crate) fn is_rescuing(&mut self, id: SegmentId, slack: Span) -> bool {
-        let Some(segment) = self.segments.get(&id).filter(|segment| !segment.demands.is_empty()) else { return false };
-        let Some(until) = segment.fetch.map(|fetch| fetch.started + RESCUE_ALONE) else { return false };
-        let is_rescuing = until > self.now && self.rescue_at(segment, slack) <= self.now;
-        if is_rescuing {
-            self.wake_at(until);
-        }
-        is_rescuing
     }
 
     /// Gives a fetch of a part up for one of all that is missing, where the rest would be late otherwise.

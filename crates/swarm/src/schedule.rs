@@ -24,7 +24,6 @@ impl Engine {
         let prefetch = Span::from(self.config.prefetch);
         let full = self.timeline.buffered(now) > prefetch;
         let slack = |id: SegmentId| self.timeline.slack(now, id).unwrap_or(Span::ZERO);
-        let mut is_rescuing = false;
         let wanted: SortedSet<(Span, SegmentId)> = self.active.iter().map(|id| (slack(id), id)).collect();
         for (slack, id) in wanted.iter() {
             let Some(segment) = self.segments.get(&id) else { continue };
@@ -36,11 +35,6 @@ impl Engine {
                 self.plan_http(id, slack);
             }
             self.seek_knowledge(id);
-            // What neighbours push down the line for later would make what is urgent late.
-            if is_rescuing {
-                continue;
-            }
-            is_rescuing = self.is_rescuing(id, slack);
             // A player that fills minutes of buffer would keep its neighbours' uplinks from those that are about to run dry.
             if !full || slack <= prefetch {
                 self.ask_peers(id, slack);

@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod bench;
-
 use std::time::Duration;
 
 use headwater_swarm::{
     Config, DemandId, Engine, Input, Integrity, MediaKind, MediaTime, Now, Output, Playhead, PlaylistSegment,
     PlaylistUpdate,
 };
-use headwater_wire::{Message, SegmentId, SeqNo, TrackId};
+use headwater_wire::{SegmentId, SeqNo, TrackId};
 
 const TRACK: TrackId = TrackId(1);
 
@@ -68,23 +66,4 @@ fn a_newcomer_gives_its_first_neighbours_as_long_as_it_can() {
 fn who_has_time_keeps_a_broad_margin() {
     let after = rescued_after(4_800);
     assert!((3_600..3_900).contains(&after), "{after} ms");
-}
-
-fn requests(outputs: &[Output]) -> usize {
-    bench::messages(outputs, 1).iter().filter(|message| matches!(message, Message::Request { .. })).count()
-}
-
-#[test]
-fn a_rescue_has_the_line_for_itself() {
-    let mut bench = bench::Bench::new();
-    bench.play(15.6, 0.4);
-    bench.connect(1);
-    bench.say(1, &bench::batch(8));
-    bench.say(1, &bench::batch(9));
-    let mut outputs = bench.demand(8);
-    outputs.extend(bench.wait(300));
-    assert_eq!(bench::fetches(&outputs).len(), 1, "nobody has it, and the player is about to wait");
-    assert_eq!(requests(&bench.say(1, &bench::whole(9))), 0, "what is for later waits");
-    assert_eq!(requests(&bench.wait(500)), 0);
-    assert!(requests(&bench.wait(1_000)) > 0, "an origin that takes its time keeps nothing back");
 }
