@@ -114,6 +114,13 @@ impl Engine {
         }
     }
 
+    /// Whether this peer is a candidate for a live segment that is known to be there.
+    pub(crate) fn is_candidate(&self, id: SegmentId) -> bool {
+        self.timeline.is_live(id.track)
+            && self.catalogue.get(id).is_some()
+            && self.candidates.turn(id, self.nonce).1.is_some()
+    }
+
     pub(crate) fn on_candidates(&mut self, track: TrackId, epoch: u64, nonces: &[u64]) {
         // Of another track, or a time far from the live edge, they are of no use to anyone here.
         let edge = self.timeline.last(track).map(|last| last.0 / STRETCH);

@@ -31,7 +31,7 @@ impl Engine {
             if segment.fetch.is_some() {
                 self.watch_fetch(id);
                 self.widen_fetch(id, slack);
-            } else if demanded {
+            } else if demanded || self.is_candidate(id) {
                 self.plan_http(id, slack);
             }
             self.seek_knowledge(id);
@@ -57,8 +57,10 @@ impl Engine {
             |id: &SegmentId| self.timeline.slack(now, *id).is_some_and(|slack| slack <= self.config.prefetch.into());
         let ahead: SortedSet<SegmentId> = self.latest.values().flat_map(next).filter(is_near).collect();
         for id in ahead.iter() {
-            let new = id.seq <= self.ceiling && !self.segments.contains_key(&id);
-            if new && self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds_any(id)) {
+            // A candidate takes its turn when the segment is there, not when its own player hears of it.
+            let is_held =
+                |engine: &Self| engine.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds_any(id));
+            if !self.segments.contains_key(&id) && (id.seq <= self.ceiling && is_held(self) || self.is_candidate(id)) {
                 self.segment_mut(id);
                 self.active.insert(id);
             }
