@@ -31,6 +31,9 @@ const RANK_STEP: Span = Span::from_millis(150);
 /// How long a candidate leaves the next stripe to those whose it is.
 const STRIPE_STEP: Span = Span::from_millis(150);
 
+/// What a fetch of another's is given beside what the origin takes.
+const PATIENCE: Span = Span::from_millis(1500);
+
 /// Ranks beyond this wait no longer.
 const MAX_RANK: u32 = 6;
 
@@ -325,9 +328,10 @@ impl Engine {
         if until > now { Plan::WaitUntil(until) } else { Plan::Alone }
     }
 
-    /// How long after its announcement a fetch of another's should have brought something.
+    /// How long after its announcement a fetch of another's should have brought something: where the fetcher's uplink is thin
+    /// its first chunks take a while to come around, and whoever does not wait for them loads them again.
     fn patience(&self) -> Span {
-        self.origin.predict(u64::from(CHUNK_LEN) * 8) * 2 + Span::from_millis(500)
+        self.origin.predict(u64::from(CHUNK_LEN) * 8) * 2 + PATIENCE
     }
 
     /// Whoever is next to a seed that keeps up says for it that a live segment is on its way: few viewers of a large swarm are

@@ -195,6 +195,21 @@ fn fetched_after(said: &[Message]) -> i64 {
 }
 
 #[test]
+fn a_candidate_takes_its_turn_when_the_catalogue_speaks_of_a_segment() {
+    let mut bench = Bench::new();
+    bench.connect(1);
+    bench.demand(8);
+    bench.say(1, &Message::Candidates { track: TRACK, epoch: 0, nonces: vec![1, 2, 3] });
+    bench.say(1, &whole(8));
+    let is_fetched = |output: &Output| matches!(output, Output::Fetch { segment: id, .. } if *id == segment(9));
+    let outputs = bench.wait(1_000);
+    assert!(!outputs.iter().any(is_fetched), "nothing is known of the next one");
+    let mut outputs = bench.say(1, &batch(9));
+    outputs.extend(bench.wait(1_000));
+    assert!(outputs.iter().any(is_fetched), "its own player has not asked for it yet: {outputs:?}");
+}
+
+#[test]
 fn a_segment_is_left_to_a_seed_far_away_for_a_moment_where_it_brought_the_last_one() {
     let (alone, seeded) = (fetched_after(&[whole(8)]), fetched_after(&[seeded(8), whole(8)]));
     assert!((1_000..1_400).contains(&(seeded - alone)), "{alone} ms, and {seeded} ms where there is a seed");
