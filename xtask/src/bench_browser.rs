@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::bench::Measured;
-use crate::command::{cargo, program, run, tee, which};
+use crate::command::{cargo, program, run, tee};
 use crate::repo::Repo;
 use crate::stamp::Fingerprint;
 use crate::{setup, web};
@@ -40,6 +40,8 @@ pub(crate) struct BrowserOptions {
 /// Sets up and runs the bench; `only` is live, vod or seed.
 pub(crate) fn browser(repo: &Repo, options: &BrowserOptions, only: Option<&str>) -> Result<Vec<Measured>> {
     ensure!(only.is_none_or(|only| ["live", "vod", "seed"].contains(&only)), "--only takes live, vod or seed");
+    // First what may be missing: the build takes minutes.
+    setup::ffmpeg(repo)?;
     web::build(repo, web::Mode::Release)?;
     run(cargo(repo).args(["build", "--release", "--package", "headwater-signal", "--package", "headwater-seed"]))?;
     let chromium = setup::chromium(repo)?;
@@ -120,7 +122,7 @@ fn media(repo: &Repo) -> Result<PathBuf> {
     let stamp = folder.join("made.stamp");
     let inputs = Fingerprint::default().file(&script);
     if !inputs.is_in(&stamp) {
-        ensure!(which("ffmpeg").is_some(), "ffmpeg is missing: install it (Debian: apt-get install ffmpeg)");
+        setup::ffmpeg(repo)?;
         println!("encoding the bench's stream");
         run(program(repo, "bash").arg(&script).arg(&folder))?;
         inputs.write_to(&stamp)?;

@@ -55,7 +55,7 @@ enum Command {
     Size,
     /// Checks the rules of the house: arrows between crates, file headers and lengths, nothing of one machine
     Tidy,
-    /// Draws and encodes the bundled sample anew (needs ffmpeg)
+    /// Draws and encodes the bundled sample anew (with ffmpeg)
     Sample {
         /// Only checks that the committed sample is whole
         #[arg(long)]

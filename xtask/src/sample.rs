@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
-use crate::command::{program, run, which};
+use crate::command::{program, run};
 use crate::repo::Repo;
+use crate::setup;
 use crate::stamp::files_below;
 
 /// What the sample may add to every clone, in bytes.
@@ -15,7 +16,7 @@ const LARGEST: u64 = 8_000_000;
 
 /// Draws and encodes it anew.
 pub(crate) fn make(repo: &Repo) -> Result<()> {
-    ensure!(which("ffmpeg").is_some(), "ffmpeg is missing: install it (Debian: apt-get install ffmpeg)");
+    setup::ffmpeg(repo)?;
     run(program(repo, "bash").arg("www/sample/make.sh"))?;
     check(repo)
 }

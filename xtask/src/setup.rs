@@ -143,6 +143,12 @@ pub(crate) fn turn_server(repo: &Repo) -> Result<PathBuf> {
     server(repo, "turnserver", "coturn", "the browser tests", by_hand)
 }
 
+/// ffmpeg, which makes the streams of the benches.
+pub(crate) fn ffmpeg(repo: &Repo) -> Result<PathBuf> {
+    let by_hand = "install it (Debian: apt-get install ffmpeg, others: https://ffmpeg.org)";
+    server(repo, "ffmpeg", "ffmpeg", "what makes streams", by_hand)
+}
+
 /// Where a server's program is, after its package was installed where it was not there.
 fn server(repo: &Repo, name: &str, package: &'static str, who: &str, by_hand: &str) -> Result<PathBuf> {
     // Debian has some servers where only root looks for programs.

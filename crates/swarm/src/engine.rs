@@ -76,6 +76,8 @@ pub struct Engine {
     pub(crate) outputs: VecDeque<Output>,
     /// No ask runs out before that.
     pub(crate) expiry: Now,
+    /// Before that no segment is begun that is in no hurry.
+    pub(crate) next_easy: Now,
     /// No neighbour ever said to hold a segment of a higher number.
     pub(crate) ceiling: SeqNo,
     /// When a part of a chunk may leave: nothing else is looked at then.
@@ -124,6 +126,7 @@ impl Engine {
             next_id: 0,
             outputs: VecDeque::new(),
             expiry: Now::NEVER,
+            next_easy: now,
             ceiling: SeqNo(0),
             parts_due: None,
             dirty: true,

@@ -69,6 +69,8 @@ pub(crate) struct Segment {
     /// The origin's bytes are not the catalogue's: nothing of peers is used.
     pub(crate) differs: bool,
     pub(crate) demands: Vec<DemandId>,
+    /// In no hurry, and yet begun: see `Engine::may_begin`.
+    pub(crate) begun: bool,
     /// When it was first demanded or wanted: elections count from here.
     pub(crate) since: Option<Now>,
     /// When the catalogue entry came, or an own fetch of a part ended, if later.

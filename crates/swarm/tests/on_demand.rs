@@ -139,3 +139,36 @@ fn whoever_jumps_to_what_its_neighbours_hold_asks_for_nobody() {
     outputs.extend(bench.wait(500));
     assert_eq!(wanted(&outputs), []);
 }
+
+/// Which segments a viewer with so many seconds to play asks its neighbours for within so many milliseconds, once it
+/// demands the next one.
+fn asked_within(buffered: u64, millis: u64) -> Vec<u64> {
+    let mut bench = Bench::on_demand();
+    bench.play(0.0, buffered as f64);
+    let next = buffered / 2;
+    for peer in 1..=8 {
+        bench.connect(peer);
+        bench.say(peer, &holds(0, 50));
+    }
+    for seq in next..next + 4 {
+        bench.say(1, &bench::batch(seq));
+    }
+    let mut outputs = bench.demand(next);
+    outputs.extend(bench.wait(millis));
+    let asked = |message: Message| match message {
+        Message::Request { segment, .. } => Some(segment.seq.0),
+        _ => None,
+    };
+    let mut asked: Vec<u64> = (1..=8).flat_map(|peer| bench::messages(&outputs, peer)).filter_map(asked).collect();
+    asked.sort_unstable();
+    asked.dedup();
+    asked
+}
+
+#[test]
+fn a_player_with_enough_ahead_begins_segments_twice_as_fast_as_it_plays_them() {
+    assert_eq!(asked_within(4, 300), [2, 3, 4, 5], "in a hurry");
+    assert_eq!(asked_within(14, 100), [7], "one at a time");
+    assert_eq!(asked_within(14, 1_100), [7, 8]);
+    assert_eq!(asked_within(14, 2_100), [7, 8, 9]);
+}
