@@ -149,10 +149,11 @@ impl Engine {
             return None;
         }
         self.take_back(slow, chunk);
-        if due < now
-            && let Some(neighbour) = self.neighbours.get_mut(&slow)
-        {
-            neighbour.was_slow(now);
+        if let Some(neighbour) = self.neighbours.get_mut(&slow) {
+            neighbour.rather_not(now, chunk, Span::from_secs(5), false);
+            if due < now {
+                neighbour.was_slow(now);
+            }
         }
         Some((peer, predicted))
     }
@@ -226,14 +227,13 @@ impl Engine {
         }
     }
 
-    /// Cancels what is asked of one peer.
+    /// Cancels what is asked of one peer, through no fault of its own: it may be asked again at once.
     fn take_back(&mut self, peer: PeerId, chunk: ChunkId) {
         if let Some(segment) = self.segments.get_mut(&chunk.segment) {
             segment.asked.remove(&chunk.index);
         }
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
         let Some(ask) = neighbour.unask(chunk) else { return };
-        neighbour.rather_not(self.now, chunk, Span::from_secs(5), ask.received > 0);
         self.stats.wasted_bytes += u64::from(ask.received);
         self.send(peer, &Message::Cancel { segment: chunk.segment, chunks: ChunkRange::one(chunk.index) });
         self.emit(Output::DropChunk { peer, chunk });
@@ -248,9 +248,13 @@ impl Engine {
         }
     }
 
-    /// Cancels what HTTP is bringing, but for chunks that are half here.
+    /// Cancels what HTTP is bringing, but for chunks that are half here; where the origin failed last time, when it answers.
     pub(crate) fn cancel_fetched_asks(&mut self, id: SegmentId) {
         let Some(segment) = self.segments.get(&id) else { return };
+        let answers = segment.failures.is_none() || segment.fetch.is_some_and(|fetch| fetch.head.is_some());
+        if !answers {
+            return;
+        }
         let asked: Vec<(ChunkIndex, PeerId)> = segment
             .asked
             .iter()

@@ -300,8 +300,10 @@ impl Engine {
         let now = self.now;
         let since = segment.since.unwrap_or(now);
         let any_ready = self.ready().next().is_some();
-        if self.ready().any(|(_, neighbour)| neighbour.gives() && neighbour.holds_any(id)) {
-            return Plan::Wait;
+        let holders = self.ready().filter(|(_, neighbour)| neighbour.gives() && neighbour.holds_any(id));
+        let counts_until = holders.map(|(_, neighbour)| neighbour.counts_until()).max();
+        if let Some(until) = counts_until.filter(|until| *until > now) {
+            return Plan::WaitUntil(until);
         }
         if let Some(at) = self.under_way.get(&id).and_then(UnderWay::last)
             && at + self.patience() > now

@@ -26,6 +26,9 @@ const MESSAGE_BURST: u32 = 4000;
 /// let an ask run out.
 const ASK_AGAIN: Span = Span::from_millis(500);
 
+/// A neighbour that let an ask run out and says nothing for so long may be gone: nobody counts on what it holds.
+const QUIET: Span = Span::from_secs(3);
+
 /// Chunks that are late within this time of each other are late together.
 const ONCE_SLOW: Span = Span::from_millis(500);
 
@@ -155,6 +158,11 @@ impl Neighbour {
 
     pub(crate) fn gives(&self) -> bool {
         self.hello.as_ref().is_some_and(|hello| hello.uploads)
+    }
+
+    /// Until when it is counted on for what it holds, where nothing more is heard of it.
+    pub(crate) fn counts_until(&self) -> Now {
+        if self.strikes == 0 { Now::NEVER } else { self.last_heard + QUIET }
     }
 
     pub(crate) fn max_frame(&self) -> u32 {

@@ -9,6 +9,7 @@ use headwater_wire::SegmentId;
 
 use crate::engine::Engine;
 use crate::map::SortedSet;
+use crate::segment::Segment;
 use crate::time::Span;
 
 /// How many segments beyond the one last demanded are asked of peers: enough to keep several neighbours busy, few enough
@@ -57,9 +58,18 @@ impl Engine {
     /// Whether a segment that is in no hurry has been begun, or may be now: then the next one may a while later.
     fn may_begin(&mut self, id: SegmentId) -> bool {
         let (now, at) = (self.now, self.next_easy);
+        let has_begun = |segment: &Segment| segment.begun || segment.fetch.is_some() || !segment.asked.is_empty();
+        // What the player waits for has its turn before what it will only come to.
+        let waits = |id: SegmentId| {
+            self.segments.get(&id).is_some_and(|segment| !segment.demands.is_empty() && !has_begun(segment))
+        };
+        let is_kept_back = !waits(id) && self.active.iter().any(waits);
         let Some(segment) = self.segments.get_mut(&id) else { return false };
-        if segment.begun || segment.fetch.is_some() || !segment.asked.is_empty() {
+        if has_begun(segment) {
             return true;
+        }
+        if is_kept_back {
+            return false;
         }
         if at > now {
             self.wake_at(at);

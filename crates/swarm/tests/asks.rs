@@ -76,16 +76,14 @@ fn another_holder_goes_before_one_that_let_an_ask_run_out() {
 }
 
 #[test]
-fn what_is_demanded_again_after_a_seek_is_asked_of_the_only_holder() {
+fn what_is_demanded_again_after_a_seek_is_asked_of_the_only_holder_at_once() {
     let mut bench = paused();
     bench.demand(5);
     assert!(asks(&holds(&mut bench, 1), 1) > 0);
     let mut left = bench.input(Input::DemandCancelled { demand: DemandId(5) });
     left.extend(bench.demand(30));
     assert!(messages(&left, 1).iter().any(|message| matches!(message, Message::Cancel { .. })));
-    bench.demand(5);
-    let moments = asked_at(&mut bench, 1, 10);
-    assert!(moments[0] <= 500, "{moments:?}");
+    assert!(asks(&bench.demand(5), 1) > 0);
 }
 
 #[test]
@@ -120,4 +118,76 @@ fn what_came_whole_before_its_request_failed_is_delivered_and_not_fetched_again(
     assert!(ended.iter().any(|output| matches!(output, Output::Deliver { .. })), "{ended:?}");
     assert_eq!(fetches(&ended), []);
     assert_eq!(fetches(&bench.wait(5_000)), []);
+}
+
+/// The chunks that `peer` is asked for.
+fn asked_chunks(outputs: &[Output], peer: u64) -> Vec<u32> {
+    let chunks = |message: &Message| match message {
+        Message::Request { segment: id, chunks, .. } if *id == segment(15) => Some(chunks.iter().map(|index| index.0)),
+        _ => None,
+    };
+    let mut all: Vec<u32> = messages(outputs, peer).iter().filter_map(chunks).flatten().collect();
+    all.sort_unstable();
+    all
+}
+
+fn cancels(outputs: &[Output], peer: u64) -> usize {
+    let is_cancel = |message: &&Message| matches!(message, Message::Cancel { .. });
+    messages(outputs, peer).iter().filter(is_cancel).count()
+}
+
+fn fetch_of(outputs: &[Output]) -> Option<FetchId> {
+    outputs.iter().find_map(|output| if let Output::Fetch { fetch, .. } = output { Some(*fetch) } else { None })
+}
+
+#[test]
+fn what_the_origin_fails_to_bring_is_asked_at_once_of_those_it_was_taken_back_from() {
+    let mut bench = Bench::on_demand();
+    bench.connect(1);
+    bench.say(1, &batch(15));
+    bench.say(1, &whole(15));
+    assert_eq!(asked_chunks(&bench.demand(15), 1), [0, 1, 2, 3]);
+    let chunk = ChunkId { segment: segment(15), index: ChunkIndex(2) };
+    let header = DataHeader { chunk, offset: 0 };
+    assert_eq!(bench.engine.handle_data(bench.now, PeerId(1), &header, 10_000), DataVerdict::Append);
+
+    // A tenth of a second is left: HTTP takes over, and what the neighbour was bringing is cancelled.
+    let outputs = bench.play(29.9, 0.1);
+    assert_eq!(cancels(&outputs, 1), 4);
+    let fetch = fetch_of(&outputs).unwrap();
+    let outputs = bench.input(Input::FetchFailed { fetch, status: Some(503) });
+    assert_eq!(asked_chunks(&outputs, 1), [0, 1, 2, 3]);
+
+    // The next request says nothing until it is answered.
+    let mut outputs = Vec::new();
+    let fetch = loop {
+        outputs.extend(bench.wait(10));
+        if let Some(fetch) = fetch_of(&outputs) {
+            break fetch;
+        }
+    };
+    assert_eq!(cancels(&outputs, 1), 0);
+    assert_eq!(cancels(&bench.input(Input::FetchHead { fetch, ranged: false, total: Some(len()) }), 1), 4);
+}
+
+/// When the origin is asked for what a neighbour holds that never sends it, in milliseconds.
+fn asked_of_the_origin_after(says: impl Fn(&mut Bench)) -> u64 {
+    let mut bench = Bench::on_demand();
+    bench.connect(1);
+    bench.say(1, &batch(15));
+    bench.say(1, &whole(15));
+    bench.demand(15);
+    let began = bench.now;
+    while fetch_of(&bench.wait(10)).is_none() {
+        says(&mut bench);
+    }
+    bench.now.since(began).as_millis() as u64
+}
+
+#[test]
+fn nobody_waits_for_a_holder_that_has_fallen_silent() {
+    let after = asked_of_the_origin_after(|_| {});
+    assert!((3_000..4_000).contains(&after), "{after} ms");
+    let after = asked_of_the_origin_after(|bench| drop(bench.say(1, &Message::Pong { nonce: 1 })));
+    assert!(after > 15_000, "{after} ms: it is there, and thirty seconds are left");
 }

@@ -131,6 +131,23 @@ class Viewer {
     return await this.#wait(`playback at ${time} s`, async () => (await this.playback()).time >= time, within);
   }
 
+  /**
+   * Resolves when playback has so many seconds ahead. `stalledMs` counts from then on: before, with a second or two, how fast
+   * the machine is shows, and not what is tested.
+   */
+  async settles(seconds = 4) {
+    await this.#wait(`${seconds} s ahead`, async () => {
+      const { time, buffered } = await this.playback();
+      return time > 0 && buffered - time >= seconds;
+    });
+    this.settled = await this.stats();
+  }
+
+  /** How long playback has stood still since it settled. */
+  async stalledMs() {
+    return (await this.stats()).stallMs - this.settled.stallMs;
+  }
+
   /** Resolves when playback has ended. */
   async ends(within) {
     return await this.#wait("the end of playback", async () => (await this.playback()).ended, within);
