@@ -13,7 +13,7 @@ use headwater_seed::key::parse_public;
 use headwater_seed::node::{NodeEvent, Tamper};
 use headwater_seed::origin::Source;
 use headwater_seed::seed::{Seed, SeedConfig};
-use headwater_seed::transport::rtc::RtcTransport;
+use headwater_seed::transport::DataChannels;
 use headwater_wire::{ChunkId, SwarmName};
 use url::Url;
 
@@ -71,7 +71,7 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
         viewers: 256,
         further: Vec::new(),
         cache: None,
-        transport: RtcTransport::default(),
+        transport: DataChannels::default(),
     };
     let (_seed, mut events) = Seed::start_tampering(http, config, Some(Box::new(FlipBits)));
     loop {

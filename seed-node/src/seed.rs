@@ -22,7 +22,7 @@ use crate::origin::mirror::{Mirror, MirrorEvent};
 use crate::origin::pull::{MAX_RECENT_BYTES, Puller};
 use crate::sign::Signer;
 use crate::signalling::Membership;
-use crate::transport::rtc::RtcTransport;
+use crate::transport::DataChannels;
 
 pub use publisher::Published;
 use publisher::Publisher;
@@ -58,7 +58,7 @@ pub struct SeedConfig {
     /// Where segments are kept for the next start: this stream's alone.
     pub cache: Option<Arc<DiskCache>>,
     /// The sockets; several seeds of one process may share them.
-    pub transport: RtcTransport,
+    pub transport: DataChannels,
 }
 
 /// A running seed.

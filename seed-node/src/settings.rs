@@ -10,6 +10,8 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
+use crate::transport::Stack;
+
 /// Most viewers of a stream at once, where nothing else is said.
 const VIEWERS: u16 = 256;
 
@@ -40,6 +42,9 @@ pub struct Settings {
     /// A TCP port for viewers whose network lets no UDP through; none by default. It may have the same number.
     #[arg(long, value_name = "PORT")]
     pub tcp_port: Option<u16>,
+    /// WebRTC stack: "webrtc", or "str0m" in builds with that feature
+    #[arg(long, value_name = "STACK", hide = !cfg!(feature = "str0m"))]
+    pub stack: Option<Stack>,
     /// An address of this machine to use; all of them where none is given.
     #[arg(long, value_name = "IP")]
     pub bind: Vec<IpAddr>,
@@ -222,6 +227,7 @@ impl Settings {
             token: self.token.or(file.token),
             udp_port: self.udp_port.or(file.udp_port),
             tcp_port: self.tcp_port.or(file.tcp_port),
+            stack: self.stack.or(file.stack),
             bind: or(self.bind, file.bind),
             public_ip: or(self.public_ip, file.public_ip),
             http: self.http.or(file.http),

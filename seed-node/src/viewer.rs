@@ -17,7 +17,7 @@ use crate::origin::mirror::{MirrorEvent, Progress};
 use crate::origin::playlist::Media;
 use crate::origin::{Source, SourceError, Track, watch};
 use crate::signalling::Membership;
-use crate::transport::rtc::RtcTransport;
+use crate::transport::DataChannels;
 
 /// What a viewer is made of.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Viewer {
             engine,
             keys: config.key.into_iter().collect(),
             membership,
-            transport: Arc::new(RtcTransport::default()),
+            transport: Arc::new(DataChannels::default()),
             origin: Some(origin),
             needs: None,
             again: None,

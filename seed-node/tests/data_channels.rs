@@ -5,9 +5,9 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use headwater_seed::transport::rtc::RtcTransport;
 use headwater_seed::transport::{
-    Link, LinkEvent, LinkId, LinkReport, LinkRequest, OutgoingChunk, REPORT_QUEUE, Transport,
+    DataChannels, Link, LinkEvent, LinkId, LinkReport, LinkRequest, MuxOptions, OutgoingChunk, REPORT_QUEUE, Stack,
+    Transport,
 };
 use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::{ChunkId, ChunkIndex, Frame, PeerId, SegmentId, SeqNo, TrackId};
@@ -15,6 +15,12 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The stack to try: `cargo xtask test --only stack` names another than the usual one.
+fn stack() -> Stack {
+    std::env::var("HEADWATER_STACK")
+        .map_or_else(|_| Stack::default(), |name| name.parse().expect("a stack of this build"))
+}
 
 /// Both ends of one connection, and one queue for the reports of both.
 struct Pair {
@@ -24,11 +30,16 @@ struct Pair {
 
 impl Pair {
     fn start() -> Self {
+        Self::of([stack(); 2])
+    }
+
+    fn of(stacks: [Stack; 2]) -> Self {
         let (reports_tx, reports) = mpsc::channel(REPORT_QUEUE);
         let links = [0, 1].map(|side: u64| {
             let request =
                 LinkRequest { link: LinkId(side), peer: PeerId(1 - side), offer: side == 0, ice_servers: Vec::new() };
-            Some(RtcTransport::default().connect(request, reports_tx.clone()))
+            let transport = DataChannels::new(MuxOptions::default(), stacks[side as usize]);
+            Some(transport.connect(request, reports_tx.clone()))
         });
         Self { links, reports }
     }
@@ -150,4 +161,21 @@ async fn control_frames_overtake_chunks() {
         }
     }
     assert!(data_frames < 100, "the control frame waited for {data_frames} of 128 data frames");
+}
+
+#[cfg(feature = "str0m")]
+#[tokio::test]
+async fn the_stacks_understand_each_other() {
+    for stacks in [[Stack::Webrtc, Stack::Str0m], [Stack::Str0m, Stack::Webrtc]] {
+        let mut pair = Pair::of(stacks);
+        pair.open().await;
+        for side in 0..2 {
+            let frame = format!("from {side}").into_bytes();
+            pair.links[side].as_ref().unwrap().control.send(frame.clone()).await.unwrap();
+            match pair.next().await {
+                (at, LinkEvent::Frame(came)) => assert_eq!((at, &came[..]), (1 - side, &frame[..])),
+                other => panic!("{other:?} in place of a frame"),
+            }
+        }
+    }
 }

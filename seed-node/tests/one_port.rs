@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use headwater_seed::transport::rtc::{MuxOptions, RtcTransport};
-use headwater_seed::transport::{Link, LinkEvent, LinkId, LinkReport, LinkRequest, REPORT_QUEUE, Transport};
+use headwater_seed::transport::{
+    DataChannels, Link, LinkEvent, LinkId, LinkReport, LinkRequest, MuxOptions, REPORT_QUEUE, Stack, Transport,
+};
 use headwater_wire::PeerId;
 use headwater_wire::signal::{IceServer, SignalData};
 use path::{Path, Shape};
@@ -20,9 +21,15 @@ use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The stack to try: `cargo xtask test --only stack` names another than the usual one.
+fn stack() -> Stack {
+    std::env::var("HEADWATER_STACK")
+        .map_or_else(|_| Stack::default(), |name| name.parse().expect("a stack of this build"))
+}
+
 /// A seed and its viewers; links of the seed are even, of the viewer of the same connection odd.
 struct Party {
-    seed: RtcTransport,
+    seed: DataChannels,
     links: BTreeMap<u64, Link>,
     reports_tx: mpsc::Sender<LinkReport>,
     reports: mpsc::Receiver<LinkReport>,
@@ -46,7 +53,7 @@ impl Party {
         let (reports_tx, reports) = mpsc::channel(REPORT_QUEUE);
         let options = MuxOptions { bind: vec![ip], ..MuxOptions::default() };
         let (links, told) = (BTreeMap::new(), BTreeSet::new());
-        let (seed, viewer_options) = (RtcTransport::new(options.clone()), options);
+        let (seed, viewer_options) = (DataChannels::new(options.clone(), stack()), options);
         let (ice_servers, reflexive) = (Vec::new(), Vec::new());
         Self {
             seed,
@@ -65,7 +72,7 @@ impl Party {
     fn over_tcp() -> Self {
         let mut party = Self::new();
         let options = MuxOptions { tcp_port: Some(0), ..party.viewer_options };
-        party.seed = RtcTransport::new(options.clone());
+        party.seed = DataChannels::new(options.clone(), stack());
         (party.tcp_only, party.viewer_options) = (true, options);
         party
     }
@@ -75,7 +82,7 @@ impl Party {
             let is_seed = link % 2 == 0;
             let ice_servers = if is_seed { self.ice_servers.clone() } else { Vec::new() };
             let request = LinkRequest { link: LinkId(link), peer: PeerId(link), offer: is_seed, ice_servers };
-            let own = RtcTransport::new(self.viewer_options.clone());
+            let own = DataChannels::new(self.viewer_options.clone(), stack());
             let transport = if is_seed { &self.seed } else { &own };
             self.links.insert(link, transport.connect(request, self.reports_tx.clone()));
         }

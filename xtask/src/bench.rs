@@ -24,6 +24,9 @@ pub(crate) struct Options {
     /// Of `signal`: how many minutes its part `churn` takes
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=60))]
     minutes: u32,
+    /// Of `seed`: the WebRTC stack of the seed, `webrtc` or `str0m`
+    #[arg(long, value_parser = ["webrtc", "str0m"], default_value = "webrtc")]
+    stack: String,
     #[command(flatten)]
     browser: bench_browser::BrowserOptions,
 }
@@ -67,7 +70,7 @@ const BENCHES: [Bench; 7] = [
     Bench {
         name: "seed",
         about: "a seed's connections, through narrow paths and to a real Chromium",
-        run: |repo, options| bench_seed::seed(repo, options.only.as_deref()),
+        run: |repo, options| bench_seed::seed(repo, options.only.as_deref(), &options.stack),
     },
     Bench {
         name: "signal",

@@ -12,10 +12,15 @@ use crate::repo::Repo;
 const UNITS: [&str; 6] = ["MB/s", "s", "x", "%", "ms", "KiB"];
 
 /// Builds and runs the example; with a real Chromium where www/node_modules has what drives one.
-pub(crate) fn seed(repo: &Repo, only: Option<&str>) -> Result<Vec<Measured>> {
+pub(crate) fn seed(repo: &Repo, only: Option<&str>, stack: &str) -> Result<Vec<Measured>> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(repo.path("."));
-    cargo.args(["run", "--release", "--quiet", "--package", "headwater-seed", "--example", "bench-seed", "--"]);
+    cargo.args(["run", "--release", "--quiet", "--package", "headwater-seed", "--example", "bench-seed"]);
+    if stack != "webrtc" {
+        cargo.args(["--features", stack]);
+    }
+    cargo.env("HEADWATER_STACK", stack);
+    cargo.arg("--");
     if repo.path("www/node_modules/playwright-core").exists() {
         cargo.arg("--browser");
     } else {

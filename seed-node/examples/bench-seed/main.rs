@@ -4,6 +4,8 @@
 //!
 //! Rows: loopback, queues, loss, many, copies, first-chunk, idle, cycles; `queues:native` and the like for one kind of viewer.
 //!
+//! `HEADWATER_STACK=str0m`, with the feature of that name, measures the seed with that stack; native viewers keep the usual one.
+//!
 //! Prints a line a row, and all rows as JSON at the end.
 #![allow(unreachable_pub, reason = "an example has no public API")]
 

@@ -7,9 +7,9 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use headwater_seed::transport::rtc::{MuxOptions, RtcTransport};
 use headwater_seed::transport::{
-    Link, LinkEvent, LinkId, LinkReport, LinkRequest, OutgoingChunk, REPORT_QUEUE, Transport,
+    DataChannels, Link, LinkEvent, LinkId, LinkReport, LinkRequest, MuxOptions, OutgoingChunk, REPORT_QUEUE, Stack,
+    Transport,
 };
 use headwater_wire::limits::CHUNK_LEN;
 use headwater_wire::signal::SignalData;
@@ -70,7 +70,9 @@ pub(crate) async fn run(bind: Vec<IpAddr>) -> Result<()> {
             }
         }
     });
-    let transport = RtcTransport::new(MuxOptions { bind, ..MuxOptions::default() });
+    let stack =
+        std::env::var("HEADWATER_STACK").ok().map(|name| name.parse::<Stack>()).transpose()?.unwrap_or_default();
+    let transport = DataChannels::new(MuxOptions { bind, ..MuxOptions::default() }, stack);
     let (reports_tx, mut reports) = mpsc::channel(REPORT_QUEUE);
     let mut peers: BTreeMap<u64, Peer> = BTreeMap::new();
     let bytes: Bytes = (0..CHUNK_LEN).map(|i| (i % 251) as u8).collect::<Vec<_>>().into();

@@ -17,7 +17,7 @@ use headwater_seed::key::Key;
 use headwater_seed::node::NodeEvent;
 use headwater_seed::origin::Source;
 use headwater_seed::seed::{Seed, SeedConfig};
-use headwater_seed::transport::rtc::RtcTransport;
+use headwater_seed::transport::DataChannels;
 use headwater_seed::viewer::{Viewer, ViewerConfig};
 use headwater_signal::{Options, Server};
 use headwater_wire::limits::CHUNK_LEN;
@@ -131,7 +131,7 @@ impl Party {
             upload_cap: None,
             viewers: 256,
             cache: None,
-            transport: RtcTransport::default(),
+            transport: DataChannels::default(),
         };
         let (seed, mut events) = Seed::start(http.clone(), config);
         while !matches!(events.recv().await?, NodeEvent::Joined(_)) {}

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use headwater_seed::transport::rtc::RtcTransport;
+use headwater_seed::transport::DataChannels;
 use headwater_seed::transport::{Link, LinkEvent, LinkId, LinkReport, LinkRequest, REPORT_QUEUE, Transport};
 use headwater_wire::PeerId;
 use headwater_wire::signal::SignalData;
@@ -59,7 +59,7 @@ impl Native {
 impl Viewers for Native {
     async fn connect(&mut self, id: u64) -> Result<()> {
         let request = LinkRequest { link: LinkId(id), peer: PeerId(id), offer: false, ice_servers: Vec::new() };
-        let link = RtcTransport::default().connect(request, self.reports_tx.clone());
+        let link = DataChannels::default().connect(request, self.reports_tx.clone());
         self.links.insert(id, (link, Instant::now()));
         Ok(())
     }

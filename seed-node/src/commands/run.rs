@@ -14,7 +14,7 @@ use headwater_seed::origin::Source;
 use headwater_seed::seed::{Seed, SeedConfig};
 use headwater_seed::serve::Served;
 use headwater_seed::settings::{Settings, SettingsError, Stream};
-use headwater_seed::transport::rtc::{MuxOptions, RtcTransport};
+use headwater_seed::transport::{DataChannels, MuxOptions};
 use headwater_wire::SwarmName;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -43,7 +43,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
         bind: settings.bind.clone(),
         public: settings.public_ip.clone(),
     };
-    let transport = RtcTransport::new(options);
+    let transport = DataChannels::new(options, settings.stack.unwrap_or_default());
     for address in transport.bind().map_err(CommandError::Bind)? {
         tracing::debug!(%address, "bound");
     }
@@ -123,7 +123,7 @@ struct Shared {
     settings: Settings,
     /// Where the settings file lies.
     folder: PathBuf,
-    transport: RtcTransport,
+    transport: DataChannels,
 }
 
 async fn open(shared: &Shared, stream: &Stream, cache: Option<Arc<DiskCache>>) -> Result<Opened, CommandError> {

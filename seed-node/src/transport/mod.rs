@@ -1,13 +1,21 @@
-//! Data channels to other peers, behind a small trait, so that another WebRTC stack could take the place of the present
-//! one. [`rtc`] is the only module that knows which stack that is.
+//! Data channels to other peers, behind a small trait. [`DataChannels`] is one that carries them with the `webrtc` crate (`rtc`)
+//! or, in builds with the feature `str0m`, with the crate of that name.
 //!
 //! A [`Transport`] starts one task a connection. The node talks to it through the bounded channels of a [`Link`], and
 //! hears from it through one bounded channel of [`LinkReport`]s. A link that is dropped closes its connection, after what
 //! was handed to it has left.
 
+mod connection;
+mod cutter;
 mod mux;
 mod pilot;
-pub mod rtc;
+mod rtc;
+mod stack;
+#[cfg(feature = "str0m")]
+mod str0m;
+
+pub use mux::MuxOptions;
+pub use stack::{DataChannels, Stack, UnknownStack};
 
 use bytes::{Bytes, BytesMut};
 use headwater_wire::signal::{IceServer, SignalData};

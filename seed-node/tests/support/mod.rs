@@ -26,7 +26,7 @@ use headwater_seed::key::Key;
 use headwater_seed::node::{NodeEvent, NodeHandle, Tamper};
 use headwater_seed::origin::Source;
 use headwater_seed::seed::{Seed, SeedConfig};
-use headwater_seed::transport::rtc::RtcTransport;
+use headwater_seed::transport::DataChannels;
 use headwater_seed::viewer::{Viewer, ViewerConfig};
 use headwater_signal::{Options, Server};
 use headwater_wire::SwarmName;
@@ -367,7 +367,7 @@ fn config(source: Source, signal: &Signal, swarm: SwarmName, key: Option<Key>) -
         viewers: 256,
         further: Vec::new(),
         cache: None,
-        transport: RtcTransport::default(),
+        transport: DataChannels::default(),
     }
 }
 

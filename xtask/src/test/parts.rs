@@ -89,7 +89,7 @@ const fn slow(part: Part) -> Part {
     Part { slow: true, ..part }
 }
 
-pub(crate) const PARTS: [Part; 18] = [
+pub(crate) const PARTS: [Part; 19] = [
     part("fmt", "Rust formatting", &[], |machine| {
         check(run(cargo(machine.repo).args(["fmt", "--all", "--check"])).context("run `cargo fmt`"))
     }),
@@ -118,6 +118,7 @@ pub(crate) const PARTS: [Part; 18] = [
     }),
     part("fuzz", "fuzz targets compile", &[], |machine| check(fuzz::check(machine.repo))),
     part("rust", "Rust tests", &[Need::Servers], |machine| rust_tests(machine.repo)),
+    slow(part("stack", "a seed's connections with the feature str0m", &[], |machine| stack_tests(machine.repo))),
     slow(part("wasm", "core tests as WASM (wasm32-wasip1, run by Node)", &[Need::Wasi], |machine| {
         wasm_tests(machine.repo)
     })),
@@ -176,6 +177,15 @@ fn rust_tests(repo: &Repo) -> Result<Tally> {
     // nextest runs no examples of the documentation.
     let doc = count(cargo(repo).args(["test", "--doc", "--quiet"]).args(WHAT))?;
     Ok(Tally { passed: unit.passed + doc.passed, failed: unit.failed + doc.failed })
+}
+
+/// What the seed's other stack can do: it knows no TCP, and asks no server for its address.
+fn stack_tests(repo: &Repo) -> Result<Tally> {
+    const FEATURE: [&str; 5] = ["--workspace", "--exclude", "headwater-client", "--features", "headwater-seed/str0m"];
+    run(cargo(repo).arg("clippy").args(FEATURE).args(["--all-targets", "--", "-D", "warnings"]))?;
+    let mut test = cargo(repo);
+    test.arg("test").args(FEATURE).args(["--test", "data_channels", "--test", "one_port", "--"]);
+    count(test.args(["--skip", "over_tcp", "--skip", "stun_server"]).env("HEADWATER_STACK", "str0m"))
 }
 
 /// Compiles the cores' tests to WASM and runs each in Node.

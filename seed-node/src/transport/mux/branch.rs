@@ -133,11 +133,26 @@ impl Branch {
 
 /// The socket that `webrtc` believes to own: one connection at one local address.
 #[derive(Debug)]
-pub(super) struct BranchSocket {
+pub(in crate::transport) struct BranchSocket {
     pub(super) branch: Arc<Branch>,
     pub(super) trunk: Arc<Trunk>,
     /// The address of the socket that it bound.
     pub(super) local_addr: SocketAddr,
+}
+
+#[cfg(feature = "str0m")]
+impl BranchSocket {
+    /// All that was received and not taken yet.
+    pub(in crate::transport) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<VecDeque<(SocketAddr, Bytes)>> {
+        self.branch.inbox(self.trunk.ip(), |inbox| {
+            if inbox.datagrams.is_empty() {
+                inbox.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            inbox.bytes = 0;
+            Poll::Ready(std::mem::take(&mut inbox.datagrams))
+        })
+    }
 }
 
 impl AsyncUdpSocket for BranchSocket {

@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(super) use branch::Branch;
+#[cfg(feature = "str0m")]
+pub(super) use branch::BranchSocket;
 use routes::{BranchId, Routes};
 pub(super) use runtime::BranchRuntime;
 use tcp::TcpTrunk;
@@ -194,6 +196,17 @@ impl Place {
     /// What hands it a share in place of each.
     pub(super) fn runtime(&self) -> BranchRuntime {
         BranchRuntime::new(Arc::clone(&self.branch), Arc::clone(&self.trunks))
+    }
+
+    /// Its share of each shared socket, for a stack that has no sockets of its own.
+    #[cfg(feature = "str0m")]
+    pub(super) fn sockets(&self) -> Vec<BranchSocket> {
+        let socket = |trunk: &Arc<Trunk>| BranchSocket {
+            branch: Arc::clone(&self.branch),
+            trunk: Arc::clone(trunk),
+            local_addr: trunk.address(),
+        };
+        self.trunks.values().map(socket).collect()
     }
 
     /// A local candidate as the other side is to know it: one or, with public addresses, more lines.

@@ -6,7 +6,6 @@
 mod negotiation;
 mod sender;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use ::rtc::ice::mdns::MulticastDnsMode;
 use ::rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use ::rtc::peer_connection::transport::RTCDtlsRole;
 use headwater_wire::limits::MAX_FRAME;
-use headwater_wire::signal::{IceServer, SignalData};
+use headwater_wire::signal::IceServer;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
@@ -28,25 +27,13 @@ use webrtc::peer_connection::{
 use negotiation::Negotiation;
 use sender::Writer;
 
-pub use super::mux::MuxOptions;
-use super::mux::{Branch, Mux, Place};
-use super::{
-    CHUNK_QUEUE, CONTROL_QUEUE, Link, LinkEvent, LinkReport, LinkRequest, OutgoingChunk, SIGNAL_QUEUE, Transport,
+use super::connection::{
+    CHANNEL_ID, CHANNEL_LABEL, Credentials, FIRST_WORD_WAIT, MAX_OUTSTANDING, MESSAGE_LEN, OPEN_TIMEOUT, Reporter,
+    candidate_data,
 };
-
-/// The data channel's name; both sides create it, so that no message is spent on opening it.
-const CHANNEL_LABEL: &str = "headwater";
-
-/// The data channel's number, agreed by this protocol.
-const CHANNEL_ID: u16 = 0;
-
-/// How long a connection may take to open: signalling, candidates through slow NATs, DTLS.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How long the side that answered lets the other speak first. Its own association is up half a round trip earlier, and
-/// `webrtc` 0.21 loses a first message that arrives in one datagram with the end of the SCTP handshake (its negotiated
-/// channel has no stream yet). Whoever offered speaks as soon as it can, so that this is rarely waited out.
-const FIRST_WORD_WAIT: Duration = Duration::from_millis(250);
+use super::mux::{Branch, Mux, Place};
+use super::stack::Incoming;
+use super::{LinkEvent, LinkRequest, SIGNAL_QUEUE};
 
 /// Without a sign of life for this long, a connection counts as interrupted …
 const ICE_DISCONNECTED: Duration = Duration::from_secs(3);
@@ -57,75 +44,8 @@ const ICE_FAILED: Duration = Duration::from_secs(4);
 /// How often an idle connection shows that it is alive.
 const ICE_KEEPALIVE: Duration = Duration::from_secs(2);
 
-/// What may be with the transport and not acknowledged before control frames wait as well. Chunks wait long before, for
-/// the pilot's window; this much is reached only where the other side does not read.
-const MAX_OUTSTANDING: usize = 2 * 1024 * 1024;
-
-/// What every stack takes of a message, and the least that a peer may say to take: frames are not made of headers. RFC 8841.
-const MESSAGE_LEN: u32 = 64 * 1024;
+/// The least that a peer may say to take of a message: frames are not made of headers.
 const LEAST_MESSAGE_LEN: u32 = 16 * 1024;
-
-/// Opens data channels with the `webrtc` crate, all on one UDP port. Clones share it.
-#[derive(Debug, Clone)]
-pub struct RtcTransport {
-    mux: Arc<Mux>,
-}
-
-impl Default for RtcTransport {
-    fn default() -> Self {
-        Self::new(MuxOptions::default())
-    }
-}
-
-impl RtcTransport {
-    /// A transport that binds its port when it is first used.
-    #[must_use]
-    pub fn new(options: MuxOptions) -> Self {
-        Self { mux: Arc::new(Mux::new(options)) }
-    }
-
-    /// Binds the port now, so that a person hears of a port that is taken. Gives the addresses. To be called on a Tokio
-    /// runtime.
-    ///
-    /// # Errors
-    /// Where it cannot be bound.
-    pub fn bind(&self) -> io::Result<Vec<SocketAddr>> {
-        self.mux.bind()
-    }
-}
-
-impl Transport for RtcTransport {
-    fn connect(&self, request: LinkRequest, reports: mpsc::Sender<LinkReport>) -> Link {
-        let mux = Arc::clone(&self.mux);
-        let (signals, signals_rx) = mpsc::channel(SIGNAL_QUEUE);
-        let (control, control_rx) = mpsc::channel(CONTROL_QUEUE);
-        let (chunks, chunks_rx) = mpsc::channel(CHUNK_QUEUE);
-        let id = request.link;
-        let reporter = Reporter { link: request.link, peer: request.peer, reports };
-        tokio::spawn(async move {
-            if let Err(error) = run(&mux, &request, signals_rx, control_rx, chunks_rx, &reporter).await {
-                tracing::debug!(peer = %request.peer, %error, "connection failed");
-            }
-            // The node is gone where nobody listens.
-            let _ = reporter.report(LinkEvent::Closed).await;
-        });
-        Link { id, signals, control, chunks }
-    }
-}
-
-#[derive(Clone)]
-struct Reporter {
-    link: super::LinkId,
-    peer: headwater_wire::PeerId,
-    reports: mpsc::Sender<LinkReport>,
-}
-
-impl Reporter {
-    async fn report(&self, event: LinkEvent) -> Result<(), Error> {
-        let report = LinkReport { link: self.link, peer: self.peer, event };
-        self.reports.send(report).await.map_err(|_| Error::ErrDataChannelClosed)
-    }
-}
 
 /// What the peer connection calls back with. Its callbacks run on the task that moves the packets and must not wait.
 struct Callbacks {
@@ -159,34 +79,14 @@ impl Callbacks {
     }
 }
 
-fn candidate_data(candidate: String) -> SignalData {
-    // There is one media description; naming it by index alone works with whatever id the offer gave it.
-    SignalData::Candidate { candidate, sdp_mid: None, sdp_m_line_index: Some(0) }
-}
-
-/// What ICE checks of one connection are known and authenticated by.
-struct Credentials {
-    ufrag: String,
-    password: String,
-}
-
-impl Credentials {
-    fn random() -> Result<Self, Error> {
-        let mut bytes = [0; 24];
-        getrandom::fill(&mut bytes).map_err(|error| Error::Other(error.to_string()))?;
-        let digits = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { ufrag: digits(&bytes[..8]), password: digits(&bytes[8..]) })
-    }
-}
-
-async fn run(
+/// One connection, until it ends.
+pub(super) async fn run(
     mux: &Mux,
     request: &LinkRequest,
-    mut signals: mpsc::Receiver<SignalData>,
-    control: mpsc::Receiver<Vec<u8>>,
-    chunks: mpsc::Receiver<OutgoingChunk>,
+    incoming: Incoming,
     reporter: &Reporter,
 ) -> Result<(), Error> {
+    let Incoming { mut signals, control, chunks } = incoming;
     let (candidates_tx, mut candidates) = mpsc::channel(SIGNAL_QUEUE);
     let (state_tx, mut state) = watch::channel(RTCPeerConnectionState::New);
     let credentials = Credentials::random()?;

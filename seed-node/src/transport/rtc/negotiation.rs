@@ -4,8 +4,7 @@ use headwater_wire::signal::SignalData;
 use webrtc::error::Error;
 use webrtc::peer_connection::{PeerConnection, RTCIceCandidateInit, RTCSessionDescription};
 
-/// Candidates kept until the description that they belong to has come.
-const MAX_EARLY_CANDIDATES: usize = 32;
+use super::super::connection::{MAX_EARLY_CANDIDATES, is_usable};
 
 /// Takes in what the other side says through the signalling server.
 pub(super) struct Negotiation<'a> {
@@ -63,8 +62,7 @@ impl<'a> Negotiation<'a> {
 
     /// A candidate that this side cannot use is no reason to give up: others may do.
     async fn add_candidate(&self, candidate: RTCIceCandidateInit) {
-        let hidden = candidate.candidate.split_whitespace().nth(4).is_some_and(|address| address.ends_with(".local"));
-        if candidate.candidate.is_empty() || hidden {
+        if !is_usable(&candidate.candidate) {
             return;
         }
         if let Err(error) = self.connection.add_ice_candidate(candidate).await {
