@@ -156,6 +156,9 @@ pub enum SettingsError {
         /// What and where.
         error: Box<toml::de::Error>,
     },
+    /// A port that the stack cannot use.
+    #[error("the WebRTC stack \"{0}\" knows no TCP: leave --tcp-port out, or choose \"webrtc\"")]
+    StackWithoutTcp(Stack),
     /// Nothing to seed.
     #[error("say which stream to seed: --src URL, or a file with a [[stream]] in it")]
     NoStream,

@@ -37,13 +37,17 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CommandError> {
     if settings.key.is_empty() && settings.stream.iter().any(|stream| stream.integrity.is_none()) {
         return Err(SettingsError::NoKey.into());
     }
+    let stack = settings.stack.unwrap_or_default();
+    if settings.tcp_port.is_some() && !stack.has_tcp() {
+        return Err(SettingsError::StackWithoutTcp(stack).into());
+    }
     let options = MuxOptions {
         port: settings.udp_port.unwrap_or(0),
         tcp_port: settings.tcp_port,
         bind: settings.bind.clone(),
         public: settings.public_ip.clone(),
     };
-    let transport = DataChannels::new(options, settings.stack.unwrap_or_default());
+    let transport = DataChannels::new(options, stack);
     for address in transport.bind().map_err(CommandError::Bind)? {
         tracing::debug!(%address, "bound");
     }

@@ -34,6 +34,14 @@ pub enum Stack {
 )]
 pub struct UnknownStack(String);
 
+impl Stack {
+    /// Whether viewers reach it over TCP too.
+    #[must_use]
+    pub const fn has_tcp(self) -> bool {
+        matches!(self, Self::Webrtc)
+    }
+}
+
 impl FromStr for Stack {
     type Err = UnknownStack;
 
