@@ -177,10 +177,10 @@ class PlayerPage {
   async look() {
     return await this.page.evaluate(() => {
       const video = document.querySelector("headwater-video, video");
-      const { currentTime: time, ended, playbackRate, readyState } = video;
+      const { currentTime: time, ended, paused, playbackRate, readyState } = video;
       const buffered = video.buffered.length > 0 ? video.buffered.end(video.buffered.length - 1) : 0;
       const { failures, heights } = window;
-      return { time, ended, playbackRate, readyState, buffered, failures, heights, stats: window.stats?.() };
+      return { time, ended, paused, playbackRate, readyState, buffered, failures, heights, stats: window.stats?.() };
     });
   }
 
